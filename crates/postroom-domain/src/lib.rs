@@ -1,0 +1,22 @@
+//! The words and rules of Postroom: ids, organizations, sources, events, endpoints, deliveries, signatures.
+//!
+//! Everything here is a pure function of its arguments. There is no clock (callers pass a [`Timestamp`]), no
+//! network, no file and no database, so every rule can be tested as a table.
+
+pub mod api_key;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod filter;
+pub mod id;
+pub mod invalid;
+pub mod keyring;
+pub mod organization;
+pub mod secret;
+pub mod source;
+pub mod time;
+
+pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId, TenantId};
+pub use invalid::Invalid;
+pub use secret::Secret;
+pub use time::Timestamp;
