@@ -12,9 +12,11 @@ pub mod id;
 pub mod invalid;
 pub mod keyring;
 pub mod organization;
+pub mod provider;
 pub mod secret;
 pub mod source;
 pub mod time;
+pub mod verify;
 
 pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId, TenantId};
 pub use invalid::Invalid;

@@ -1,0 +1,232 @@
+//! What the catalogue tells about a provider, and the questions other parts ask a row.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::option::OptionSpec;
+use super::scheme::{
+    Algorithm, Encoding, Field, Handshake, Hmac, Scheme, SecretForm, SignatureFrom, TimeFrom, TokenFrom,
+};
+use super::{EVENT_OPTIONS, PUBLIC_URL, Provider, TOLERANCE, custom};
+
+/// A provider as `/v1/providers` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Description {
+    /// The name for a source's `provider`.
+    pub name: &'static str,
+    /// The name as its makers write it.
+    pub title: &'static str,
+    /// `hmac`, `token` or `none`.
+    pub scheme: &'static str,
+    /// How a request is proved, in one sentence.
+    pub summary: String,
+    /// The headers that carry the signature or token; the first that is there counts. Empty if options name it.
+    pub signature_headers: Vec<&'static str>,
+    /// Whether a source without a secret refuses everything.
+    pub needs_secret: bool,
+    /// How the secret is written.
+    pub secret_form: SecretForm,
+    /// What the provider calls the secret and where it is found.
+    pub secret_hint: &'static str,
+    /// How old a signed time may be unless the source says otherwise, in seconds; null if any age passes.
+    pub tolerance_seconds: Option<u64>,
+    /// Whether the public URL is part of what is signed.
+    pub signs_url: bool,
+    /// The options of a source.
+    pub options: Vec<OptionSpec>,
+    /// The HTTP methods that its source answers.
+    pub methods: Vec<&'static str>,
+}
+
+impl Provider {
+    /// Everything a person needs to set up a source.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        Description {
+            name: self.name,
+            title: self.title,
+            scheme: self.scheme_kind(),
+            summary: self.summary(),
+            signature_headers: self.signature_headers(),
+            needs_secret: self.needs_secret(),
+            secret_form: self.secret.form,
+            secret_hint: self.secret.hint,
+            tolerance_seconds: self.default_tolerance().map(|tolerance| tolerance.as_secs()),
+            signs_url: self.signs_url(),
+            options: self.options(),
+            methods: self.methods(),
+        }
+    }
+
+    /// `hmac`, `token` or `none`.
+    #[must_use]
+    pub fn scheme_kind(&self) -> &'static str {
+        match self.scheme {
+            Scheme::Open => "none",
+            Scheme::Hmac(_) | Scheme::HmacFromOptions => "hmac",
+            Scheme::Token(_) => "token",
+        }
+    }
+
+    /// Whether a source without a secret refuses everything.
+    #[must_use]
+    pub fn needs_secret(&self) -> bool {
+        self.secret.form != SecretForm::None
+    }
+
+    /// How the secret is written, unless the option `secret_encoding` says otherwise.
+    #[must_use]
+    pub fn secret_form(&self) -> SecretForm {
+        self.secret.form
+    }
+
+    /// How old a signed time may be unless the source says otherwise; `None` if any age passes.
+    #[must_use]
+    pub fn default_tolerance(&self) -> Option<Duration> {
+        let time = self.schemes().first()?.time?;
+        time.past.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether the public URL is part of what is signed, so that it must be known exactly.
+    #[must_use]
+    pub fn signs_url(&self) -> bool {
+        self.schemes().iter().any(|scheme| scheme.message.contains("{url}"))
+    }
+
+    /// The HTTP methods that a source of this provider answers: `POST`, and those of unsigned probes.
+    #[must_use]
+    pub fn methods(&self) -> Vec<&'static str> {
+        let mut methods = vec!["POST"];
+        for handshake in self.handshakes {
+            let method = match handshake {
+                Handshake::Probe { method } | Handshake::Echo { method, .. } => method,
+                Handshake::HubChallenge => "GET",
+                // Only Okta: its challenge comes with the same token as every request, but by GET.
+                Handshake::VerifiedHas { has: Field::Header(_), .. } => "GET",
+                Handshake::PublicKey { .. } | Handshake::Verified { .. } | Handshake::VerifiedHas { .. } => "POST",
+            };
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        methods
+    }
+
+    /// The options that a source of this provider can have.
+    #[must_use]
+    pub fn options(&self) -> Vec<OptionSpec> {
+        let mut options = match self.scheme {
+            Scheme::HmacFromOptions => return custom::OPTIONS.to_vec(),
+            Scheme::Open => EVENT_OPTIONS.to_vec(),
+            Scheme::Token(from) => token_options(from, self.event_type.is_empty()),
+            Scheme::Hmac(_) => Vec::new(),
+        };
+        if self.schemes().iter().any(|scheme| scheme.time.is_some()) {
+            options.push(TOLERANCE);
+        }
+        if self.signs_url() {
+            options.push(PUBLIC_URL);
+        }
+        if self.handshakes.iter().any(|handshake| matches!(handshake, Handshake::HubChallenge)) {
+            options.push(OptionSpec::text(
+                "verify_token",
+                "the verify token typed at the provider; without it the subscription challenge is refused",
+            ));
+        }
+        options
+    }
+
+    /// Whether a header of a received webhook is passed on to endpoints, so that the provider's own libraries can
+    /// verify there again. `content-type` always is, whatever this says. A scheme made of options reads headers that
+    /// the row does not know: ask [`crate::verify::Verifier::forwards_header`] for a source.
+    #[must_use]
+    pub fn forwards_header(&self, name: &str) -> bool {
+        let same = |header: &str| header.eq_ignore_ascii_case(name);
+        let picked = self.event_type.iter().chain(self.event_id).copied().flatten();
+        self.forwards.iter().any(|header| same(header))
+            || picked.into_iter().any(|field| matches!(field, Field::Header(header) if same(header)))
+            || self.schemes().iter().any(|scheme| scheme.reads_header(name))
+    }
+
+    pub(crate) fn schemes(&self) -> &'static [Hmac<'static>] {
+        match self.scheme {
+            Scheme::Hmac(schemes) => schemes,
+            Scheme::Open | Scheme::HmacFromOptions | Scheme::Token(_) => &[],
+        }
+    }
+
+    fn signature_headers(&self) -> Vec<&'static str> {
+        match self.scheme {
+            Scheme::Hmac(schemes) => schemes.iter().filter_map(|scheme| scheme.signature.header()).collect(),
+            Scheme::Token(TokenFrom::Header(header) | TokenFrom::HeaderOption(Some(header))) => vec![header],
+            Scheme::Token(TokenFrom::Basic) => vec!["Authorization"],
+            Scheme::Open | Scheme::HmacFromOptions | Scheme::Token(TokenFrom::HeaderOption(None)) => Vec::new(),
+        }
+    }
+
+    fn summary(&self) -> String {
+        match self.scheme {
+            Scheme::Open => "nothing is checked: anybody who knows the URL can send events".to_owned(),
+            Scheme::HmacFromOptions => "a keyed hash whose every part is set by options".to_owned(),
+            Scheme::Token(_) => {
+                "a secret text in a header, compared in constant time; the body itself is not signed".to_owned()
+            }
+            Scheme::Hmac(schemes) => schemes.first().map(Hmac::summary).unwrap_or_default(),
+        }
+    }
+}
+
+fn token_options(from: TokenFrom, general: bool) -> Vec<OptionSpec> {
+    let header = OptionSpec::text("header", "the header that carries the secret text");
+    let mut options = match from {
+        TokenFrom::HeaderOption(Some(_)) => vec![header],
+        TokenFrom::HeaderOption(None) => vec![header.required()],
+        TokenFrom::Header(_) | TokenFrom::Basic => Vec::new(),
+    };
+    if general {
+        options.extend(EVENT_OPTIONS);
+    }
+    options
+}
+
+impl<'a> SignatureFrom<'a> {
+    /// The header the signature stands in; for numbered ones the first.
+    pub(crate) fn header(&self) -> Option<&'a str> {
+        match *self {
+            Self::Plain { header, .. } | Self::Pairs { header, .. } | Self::List { header, .. } => Some(header),
+            Self::Numbered { header } => Some(header),
+            Self::Json { .. } => None,
+        }
+    }
+}
+
+impl Hmac<'_> {
+    /// Whether this scheme needs that header to check a request.
+    pub(crate) fn reads_header(&self, name: &str) -> bool {
+        let same = |header: &str| header.eq_ignore_ascii_case(name);
+        let signature = match self.signature {
+            SignatureFrom::Numbered { header } => {
+                name.get(..header.len()).is_some_and(same) && name[header.len()..].parse::<u8>().is_ok()
+            }
+            other => other.header().is_some_and(same),
+        };
+        let time = matches!(self.time.map(|time| time.from), Some(TimeFrom::Header(header)) if same(header));
+        let signed =
+            self.message.split("{header:").skip(1).filter_map(|rest| rest.split_once('}')).any(|(h, _)| same(h));
+        signature || time || signed
+    }
+
+    fn summary(&self) -> String {
+        let hash = match self.algorithm {
+            Algorithm::Sha1 => "SHA-1",
+            Algorithm::Sha256 => "SHA-256",
+            Algorithm::Sha512 => "SHA-512",
+        };
+        let written = match self.encoding {
+            Encoding::Hex | Encoding::HexUpper => "hexadecimal",
+            Encoding::Base64 | Encoding::Base64Url => "base64",
+        };
+        format!("HMAC-{hash} over {}, in {written}", self.message)
+    }
+}

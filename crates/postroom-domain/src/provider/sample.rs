@@ -1,0 +1,102 @@
+//! Sample webhooks of each provider, written by us after the providers' documentation, for `sign`, `demo`, `bench` and
+//! tests. Names and amounts in them are invented.
+
+use crate::Timestamp;
+
+/// What a provider would send, before it is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// The event's type, for providers that name it in a header (`X-GitHub-Event`).
+    pub event_type: Option<String>,
+    /// The event's id, for providers that name it in a header (`webhook-id`); [`crate::verify::sign`] makes one up if
+    /// it is needed and not given.
+    pub external_id: Option<String>,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Payload {
+    /// A body of one's own.
+    #[must_use]
+    pub fn of_body(body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        let json = crate::verify::looks_like_json(&body);
+        let content_type = if json { "application/json" } else { "application/x-www-form-urlencoded" };
+        Self { event_type: None, external_id: None, content_type: content_type.to_owned(), body }
+    }
+}
+
+/// One sample: its provider and event type, and the body with `<marks>` to fill in.
+struct Sample {
+    provider: &'static str,
+    kind: &'static str,
+    body: &'static str,
+}
+
+macro_rules! samples {
+    ($($provider:literal: $($kind:literal = $file:literal),+;)+) => {
+        &[$($(Sample { provider: $provider, kind: $kind, body: include_str!(concat!("samples/", $file)) }),+),+]
+    };
+}
+
+static SAMPLES: &[Sample] = samples! {
+    "github":
+        "push" = "github_push.json",
+        "pull_request.opened" = "github_pull_request.json",
+        "issues.opened" = "github_issues.json",
+        "ping" = "github_ping.json";
+    "mandrill":
+        "open" = "mandrill_open.json",
+        "hard_bounce" = "mandrill_hard_bounce.json";
+    "shopify":
+        "orders/create" = "shopify_orders_create.json",
+        "products/update" = "shopify_products_update.json";
+    "slack":
+        "app_mention" = "slack_app_mention.json",
+        "message" = "slack_message.json",
+        "url_verification" = "slack_url_verification.json";
+    "stripe":
+        "payment_intent.succeeded" = "stripe_payment_intent.json",
+        "invoice.paid" = "stripe_invoice.json",
+        "customer.created" = "stripe_customer.json";
+    "workos":
+        "dsync.user.created" = "workos_dsync_user.json",
+        "connection.activated" = "workos_connection.json";
+    "standard-webhooks":
+        "invoice.paid" = "standard_invoice.json",
+        "user.created" = "standard_user.json";
+    "hmac":
+        "order.paid" = "general_order.json";
+    "none":
+        "order.paid" = "general_order.json";
+};
+
+/// The types of the samples of a provider.
+pub fn sample_kinds(provider: &str) -> impl Iterator<Item = &'static str> + use<'_> {
+    SAMPLES.iter().filter(move |sample| sample.provider == provider).map(|sample| sample.kind)
+}
+
+/// The `n`-th sample of a provider: of the asked type, or of its first one. Two numbers give two different events.
+///
+/// `None` if there is no such provider or it has no sample of that type.
+#[must_use]
+pub fn sample(provider: &str, kind: Option<&str>, n: u64, now: Timestamp) -> Option<Payload> {
+    let mut of_provider = SAMPLES.iter().filter(|sample| sample.provider == provider);
+    let sample = of_provider.find(|sample| kind.is_none_or(|kind| kind == sample.kind))?;
+    // A number in 24 hexadecimal digits, of the kind that ids are made of: spread over the digits, and still unique.
+    let id = format!("{:08x}{n:016x}", n.wrapping_mul(0x9e37_79b9).wrapping_add(0x5bd1_e995) & 0xffff_ffff);
+    let iso = now.to_string();
+    let filled = sample
+        .body
+        .trim_end()
+        .replace("<id>", &id)
+        .replace("<n>", &n.to_string())
+        .replace("<seconds>", &now.as_seconds().to_string())
+        .replace("<millis>", &now.as_millis().to_string())
+        .replace("<iso>", &iso);
+    // Stripe sends its JSON on many lines; the others send it without white space.
+    let body = if provider == "stripe" { filled.into_bytes() } else { crate::verify::compacted(filled.as_bytes()) };
+    Some(Payload { event_type: Some(sample.kind.to_owned()), external_id: Some(id), ..Payload::of_body(body) })
+}

@@ -1,0 +1,180 @@
+//! The vocabulary a provider's row is written in: where the signature stands, what was signed, with what.
+//!
+//! A row is data only. [`crate::verify::Verifier::compile`] turns it, with a source's options and secrets, into
+//! something that checks requests. Rows borrow their text, so that the scheme a user writes into the options of the
+//! provider `hmac` is the same type as a row of the catalogue.
+
+use serde::Serialize;
+
+/// How the catalogue's providers prove who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scheme {
+    /// Nothing is checked; chosen openly by the provider `none`.
+    Open,
+    /// A keyed hash. With several entries, the first whose signature header is present decides alone.
+    Hmac(&'static [Hmac<'static>]),
+    /// A keyed hash whose every part comes from the source's options.
+    HmacFromOptions,
+    /// A secret text that comes with each request. The body is not authenticated.
+    Token(TokenFrom),
+}
+
+/// One keyed-hash scheme.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hmac<'a> {
+    pub algorithm: Algorithm,
+    /// Template of what was signed; [`crate::verify`] says which placeholders there are.
+    pub message: &'a str,
+    pub signature: SignatureFrom<'a>,
+    pub encoding: Encoding,
+    pub time: Option<SignedTime<'a>>,
+}
+
+/// The hash inside the keyed hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// Where the signatures of a request stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SignatureFrom<'a> {
+    /// The whole header after a fixed prefix: `sha256=<signature>`.
+    Plain { header: &'a str, prefix: &'a str },
+    /// Named values: `t=1,v1=<signature>,v1=<signature>`. Names that are not `label` are skipped. `trim` drops blanks
+    /// around the items.
+    Pairs { header: &'a str, separator: u8, label: &'a str, trim: bool },
+    /// Labelled items: `v1,<signature> v1,<signature>`. Items that do not begin with `label` are skipped.
+    List { header: &'a str, separator: u8, label: &'a str },
+    /// One header per key, ending in `1`, `2`, ...
+    Numbered { header: &'a str },
+    /// A text inside the JSON body.
+    Json { path: &'a str },
+}
+
+/// How the bytes of a signature are written. One signature has one spelling: anything else does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// Lower-case hexadecimal digits.
+    Hex,
+    /// Upper-case hexadecimal digits.
+    HexUpper,
+    /// The standard alphabet with padding.
+    Base64,
+    /// The URL-safe alphabet without padding.
+    Base64Url,
+}
+
+/// A time that the sender signed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignedTime<'a> {
+    pub from: TimeFrom<'a>,
+    pub unit: Unit,
+    /// How old it may be, in seconds; `None` = any age.
+    pub past: Option<u32>,
+    /// How far ahead of our clock it may be, in seconds; `None` = any distance.
+    pub future: Option<u32>,
+}
+
+/// Where a signed time stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TimeFrom<'a> {
+    Header(&'a str),
+    /// A named value of the signature header (only with [`SignatureFrom::Pairs`]).
+    Pair(&'a str),
+    /// A value inside the signed JSON body.
+    Json(&'a str),
+}
+
+/// How a signed time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Seconds,
+    Milliseconds,
+    Rfc3339,
+}
+
+/// Where a secret text stands in a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TokenFrom {
+    /// The whole value of this header.
+    Header(&'static str),
+    /// The whole value of the header that the option `header` names; the text here is its default.
+    HeaderOption(Option<&'static str>),
+    /// `Authorization: Basic`, the secret being `user:password`.
+    Basic,
+}
+
+/// How the text of a secret becomes the bytes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretForm {
+    /// There is none.
+    None,
+    /// The text as it is, all prefixes included.
+    Text,
+    /// Hexadecimal digits.
+    Hex,
+    /// Base64 of the key.
+    Base64,
+    /// `whsec_` and base64 of the key, as in Standard Webhooks. The prefix may be left out.
+    Whsec,
+    /// `whsec_` and base64 of the key, or any other text as it is.
+    WhsecOrText,
+    /// `user:password`.
+    UserAndPassword,
+}
+
+/// One piece of a request that says which event it is, or of which type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Field<'a> {
+    /// The value of a header that stands there once.
+    Header(&'a str),
+    /// A text, whole number or truth value inside a JSON body: names and positions with dots between; `*` is every
+    /// item of a list, which must agree (else the value is `batch`). An empty list reads as `[]`.
+    Json(&'a str),
+    /// The same inside a JSON text in a form field; an empty path is the form field's text itself.
+    Form(&'a str, &'a str),
+    /// A fixed word, if the form field is there.
+    FormMark(&'a str, &'a str),
+    /// A value of the URL's query.
+    Query(&'a str),
+    /// A digest of the form's fields and values.
+    FormDigest,
+}
+
+/// Which fields name an event's type or id: the first group of which every field is there, its values joined.
+pub(crate) type Pick<'a> = &'a [&'a [Field<'a>]];
+
+/// A request that the provider sends to see whether we are there. It is answered and nothing is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Handshake {
+    /// An unsigned probe with this method gets 200 and nothing else.
+    Probe { method: &'static str },
+    /// An unsigned request with this method and this value in its query gets that value back.
+    Echo { method: &'static str, query: &'static str },
+    /// An unsigned `GET` whose query holds the configured `verify_token` gets its `hub.challenge` back.
+    HubChallenge,
+    /// A request signed with a publicly known key, whose form field has this value. It proves nothing, so it gets
+    /// 200 and nothing else.
+    PublicKey { key: &'static str, form: &'static str, equals: &'static str },
+    /// After verification: a request whose field has this value gets this reply.
+    Verified { when: Field<'static>, equals: &'static str, reply: Reply },
+    /// After verification: a request that has this field gets this reply.
+    VerifiedHas { has: Field<'static>, reply: Reply },
+}
+
+/// What a handshake is answered with. Every reply is 200.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reply {
+    /// An empty body.
+    Empty,
+    /// The field as plain text.
+    Text(Field<'static>),
+    /// The field as the only member of a JSON object.
+    Json(&'static str, Field<'static>),
+    /// The field, and the keyed hash of it in hexadecimal, as `plainToken` and `encryptedToken`.
+    PlainAndEncryptedToken(Field<'static>),
+}

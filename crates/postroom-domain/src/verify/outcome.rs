@@ -1,0 +1,145 @@
+//! What checking a request can come to.
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::check;
+use crate::event::{EventType, ExternalId};
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Proved: record it.
+    Verified(Verified),
+    /// The provider asked whether we are there: answer this, record nothing.
+    Handshake(Answer),
+    /// Not proved: 401, and keep it for the source's owner to see.
+    Refused(Refusal),
+}
+
+/// A proved request. Only [`super::Verifier::verify`] makes one, so what takes a `Verified` can not be given
+/// anything else.
+#[derive(Debug)]
+pub struct Verified {
+    event_type: EventType,
+    external_id: Option<String>,
+    answer: Option<Answer>,
+}
+
+impl Verified {
+    pub(super) fn new(event_type: EventType, external_id: Option<String>, answer: Option<Answer>) -> Self {
+        Self { event_type, external_id: external_id.map(bounded_id), answer }
+    }
+
+    /// The event's type in the provider's words, made to fit; the provider's name if the request names none, and
+    /// `unknown` if nothing is known of the sender.
+    #[must_use]
+    pub fn event_type(&self) -> &EventType {
+        &self.event_type
+    }
+
+    /// The provider's own id of the event, the same on every repetition; unique within one source at most. A valid
+    /// [`ExternalId`].
+    #[must_use]
+    pub fn external_id(&self) -> Option<&str> {
+        self.external_id.as_deref()
+    }
+
+    /// What the provider wants to be answered, if it is not the ordinary answer.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref()
+    }
+
+    /// Type, id and answer.
+    #[must_use]
+    pub fn into_parts(self) -> (EventType, Option<String>, Option<Answer>) {
+        (self.event_type, self.external_id, self.answer)
+    }
+}
+
+/// An id that is too long or holds control characters is stood for by its digest, so that it still tells repetitions.
+fn bounded_id(id: String) -> String {
+    match ExternalId::parse(&id) {
+        Ok(_) => id,
+        Err(_) => format!("sha256:{}", hex::encode(digest(&SHA256, id.as_bytes()))),
+    }
+}
+
+/// An HTTP answer in the exact form a provider expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The media type; none with an empty body.
+    pub content_type: Option<&'static str>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn empty() -> Self {
+        Self { status: 200, content_type: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(super) fn text(body: String) -> Self {
+        Self::with("text/plain", body.into_bytes())
+    }
+
+    pub(super) fn json(value: &serde_json::Value) -> Self {
+        Self::with("application/json", value.to_string().into_bytes())
+    }
+
+    fn with(content_type: &'static str, body: Vec<u8>) -> Self {
+        // A value given back must not become a page in anybody's browser.
+        let headers = vec![("x-content-type-options", "nosniff".to_owned())];
+        Self { status: 200, content_type: Some(content_type), headers, body }
+    }
+}
+
+/// Why a request was not proved. The sender learns the [`code`](Self::code), the source's owner also the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something that has to be there is not: the signature, its time, or another signed header.
+    SignatureMissing {
+        /// The failing check, one of [`check`].
+        check: &'static str,
+    },
+    /// A signature is there and does not prove the request.
+    SignatureInvalid {
+        /// The failing check, one of [`check`].
+        check: &'static str,
+    },
+    /// The signature is right and the time too far from now.
+    TimestampOutOfTolerance {
+        /// The failing check, one of [`check`].
+        check: &'static str,
+    },
+    /// The source has no secret yet.
+    NoSecret,
+}
+
+impl Refusal {
+    /// `signature_missing`, `signature_invalid` or `timestamp_out_of_tolerance`. A source without a secret answers
+    /// like a wrong signature: its state is nobody else's business.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SignatureMissing { .. } => "signature_missing",
+            Self::SignatureInvalid { .. } | Self::NoSecret => "signature_invalid",
+            Self::TimestampOutOfTolerance { .. } => "timestamp_out_of_tolerance",
+        }
+    }
+
+    /// The stable name of the check that failed, one of [`check`].
+    #[must_use]
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::SignatureMissing { check }
+            | Self::SignatureInvalid { check }
+            | Self::TimestampOutOfTolerance { check } => check,
+            Self::NoSecret => check::SECRET,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The rules of the domain seen from outside the crate.
+
+mod official;
+mod providers;
+mod support;
