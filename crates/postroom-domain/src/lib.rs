@@ -14,6 +14,7 @@ pub mod keyring;
 pub mod organization;
 pub mod provider;
 pub mod secret;
+pub mod signing;
 pub mod source;
 pub mod time;
 pub mod verify;

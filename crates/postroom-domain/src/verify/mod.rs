@@ -39,6 +39,8 @@ pub use outcome::{Answer, Outcome, Refusal, Verified};
 pub use sign::{SignedRequest, sign};
 pub use trace::Step;
 
+pub use crate::provider::FieldError;
+
 use crate::event::EventType;
 use crate::provider::Provider;
 use crate::{Secret, Timestamp};

@@ -43,6 +43,14 @@ impl Source {
         Self { provider, options, secret }
     }
 
+    /// A secret of the same form that is not this source's.
+    pub fn other_secret(&self) -> &'static str {
+        match self.provider {
+            "standard-webhooks" => "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            _ => "another secret altogether",
+        }
+    }
+
     pub fn secrets(&self) -> Vec<Secret> {
         self.secret.map(Secret::from).into_iter().collect()
     }

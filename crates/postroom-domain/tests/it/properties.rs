@@ -1,0 +1,144 @@
+//! Properties of all schemes: bytes that anybody can send never panic, and any changed byte is noticed.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use postroom_domain::provider;
+use postroom_domain::verify::{Outcome, Request, SignedRequest, Verifier};
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::support::{Source, at, verdict};
+
+/// Bytes that can stand in a header.
+fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(b'\t'), 0x20_u8..=0x7e, 0x80_u8..=0xff];
+    let pieces = prop_oneof![
+        Just(b"t=".to_vec()),
+        Just(b"v1=".to_vec()),
+        Just(b"v1,".to_vec()),
+        Just(b"v0=".to_vec()),
+        Just(b"sha256=".to_vec()),
+        Just(b",".to_vec()),
+        Just(b" ".to_vec()),
+        Just(b"1767225600".to_vec()),
+        Just(b"ab".repeat(32)),
+        proptest::collection::vec(byte, 0..40),
+    ];
+    proptest::collection::vec(pieces, 0..20).prop_map(|pieces| pieces.concat())
+}
+
+fn request<'a>(signed: &'a SignedRequest) -> Request<'a> {
+    Request { method: signed.method.as_str(), url: &signed.url, headers: &signed.headers, body: &signed.body }
+}
+
+proptest! {
+    #[test]
+    fn no_request_panics(
+        values in proptest::collection::vec(header_bytes(), 8),
+        body in proptest::collection::vec(any::<u8>(), 0..200),
+        url in ".{0,60}",
+        method in prop_oneof!["GET", "HEAD", "POST", "PUT", "[A-Z]{1,10}"],
+    ) {
+        for row in provider::all() {
+            let verifier = Source::of(row.name).verifier();
+            let mut headers = HeaderMap::new();
+            let names = ["x-signature", "webhook-id", "webhook-timestamp", "x-slack-request-timestamp", "x-github-event"];
+            let names = row.describe().signature_headers.into_iter().chain(names);
+            for (name, value) in names.zip(&values) {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, HeaderValue::from_bytes(value).unwrap());
+            }
+            let request = Request { method: &method, url: &url, headers: &headers, body: &body };
+            let outcome = verifier.verify(&request, at(0));
+            let told = verifier.explain(&request, at(0));
+            prop_assert_eq!(matches!(outcome, Outcome::Refused(_)), told.code.is_some());
+            prop_assert!(row.name == "none" || !matches!(outcome, Outcome::Verified(_)));
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_of_the_body_is_noticed(seed in any::<u64>(), place in any::<prop::sample::Index>(), flip in 1_u8..) {
+        for row in provider::all().iter().filter(|row| row.scheme_kind() == "hmac") {
+            let source = Source::of(row.name);
+            let mut signed = source.signed_sample(seed, at(0));
+            let index = place.index(signed.body.len());
+            signed.body[index] ^= flip;
+            // A form may write one byte in two ways (%7B, %7b), and what they decode to is what is signed.
+            let same = row.name == "mandrill" && is_form_respelled(&signed.body, flip);
+            let told = verdict(&source.verifier(), &signed, at(0));
+            prop_assert!(same || told.starts_with("signature_"), "{} {index} ^ {flip}: {told}", row.name);
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_of_a_signing_header_or_of_a_signed_url_is_noticed(
+        seed in any::<u64>(),
+        place in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+    ) {
+        for row in provider::all().iter().filter(|row| row.scheme_kind() == "hmac") {
+            let source = Source::of(row.name);
+            let signed = source.signed_sample(seed, at(0));
+            let proving = ["webhook-id", "webhook-timestamp", "x-slack-request-timestamp", "x-signature"];
+            let names = row.describe().signature_headers.into_iter().chain(proving).map(str::to_ascii_lowercase);
+            for name in names.filter(|name| signed.headers.contains_key(name.as_str())) {
+                let mut value = signed.headers[name.as_str()].as_bytes().to_vec();
+                let index = place.index(value.len());
+                value[index] ^= flip;
+                let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
+                let mut changed = signed.clone();
+                changed.headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+                prop_assert_ne!(verdict(&source.verifier(), &changed, at(0)), "ok", "{} {} {}", row.name, name, index);
+            }
+            if row.signs_url() {
+                let mut url = signed.url.clone().into_bytes();
+                let index = place.index(url.len());
+                url[index] = if url[index] == b'x' { b'y' } else { b'x' };
+                let moved = SignedRequest { url: String::from_utf8(url).unwrap(), ..signed };
+                prop_assert_ne!(verdict(&source.verifier(), &moved, at(0)), "ok", "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_options_panic(name in "[a-z_]{1,20}", text in ".{0,40}", template in "[{}a-z:_.]{0,40}", number in any::<i64>()) {
+        for row in provider::all() {
+            let mut options = Map::new();
+            for (index, spec) in row.options().iter().enumerate() {
+                let value = match index % 3 {
+                    0 => Value::from(text.as_str()),
+                    1 => Value::from(template.as_str()),
+                    _ => Value::from(number),
+                };
+                options.insert(spec.name.to_owned(), value);
+            }
+            let _ = Verifier::compile(row.name, &options, &[]);
+            options.insert("signed_content".to_owned(), Value::from(template.as_str()));
+            options.insert(name.clone(), Value::from(text.as_str()));
+            let _ = Verifier::compile(row.name, &options, &[text.as_str().into()]);
+        }
+    }
+
+    #[test]
+    fn explaining_agrees_with_verifying(seed in any::<u64>(), late in -1000_i64..1000) {
+        for row in provider::all() {
+            let source = Source::of(row.name);
+            let signed = source.signed_sample(seed, at(late));
+            let verifier = source.verifier();
+            let told = verifier.explain(&request(&signed), at(0));
+            match verifier.verify(&request(&signed), at(0)) {
+                Outcome::Refused(refusal) => {
+                    prop_assert_eq!(told.code, Some(refusal.code()));
+                    prop_assert_eq!(told.failed_check, Some(refusal.check()));
+                    prop_assert!(!told.likely_causes.is_empty());
+                }
+                Outcome::Verified(verified) => prop_assert_eq!(told.external_id.as_deref(), verified.external_id()),
+                Outcome::Handshake(_) => prop_assert!(told.code.is_none()),
+            }
+        }
+    }
+}
+
+/// Whether the flip only turned a hexadecimal digit of a percent escape into its other case.
+fn is_form_respelled(body: &[u8], flip: u8) -> bool {
+    flip == 0x20 && body.windows(3).any(|w| w[0] == b'%' && w[1..].iter().any(u8::is_ascii_lowercase))
+}
