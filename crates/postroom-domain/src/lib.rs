@@ -22,4 +22,4 @@ pub mod verify;
 pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId, TenantId};
 pub use invalid::Invalid;
 pub use secret::Secret;
-pub use time::Timestamp;
+pub use time::{Clock, Timestamp};

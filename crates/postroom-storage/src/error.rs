@@ -1,0 +1,71 @@
+//! What can go wrong at this boundary, by what the caller can do about it.
+
+use postroom_domain::Timestamp;
+
+/// What every method of the boundary answers with.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why storage did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such row, or not this organization's.
+    #[error("{kind} not found")]
+    NotFound {
+        /// `endpoint`, `source`, …
+        kind: &'static str,
+    },
+    /// Another row has what must be unique.
+    #[error("{field} is already taken")]
+    Taken {
+        /// Which unique value: `slug`, `source name`, `webhook secret`.
+        field: Unique,
+    },
+    /// The row is not in a state in which this can be done; `detail` says what can.
+    #[error("{detail}")]
+    Conflict {
+        /// Stable and `snake_case`, for example `delivery_not_retryable`.
+        code: &'static str,
+        /// One plain sentence.
+        detail: String,
+    },
+    /// The organization has had all events of this calendar month.
+    #[error("the monthly limit of {limit} events is reached")]
+    LimitReached {
+        /// How many a month.
+        limit: u64,
+        /// When counting starts again.
+        resets_at: Timestamp,
+    },
+    /// A bound was reached: this one is not stored. Try again in a second.
+    #[error("storage is overloaded, try again")]
+    Overloaded,
+    /// The database does not answer now (full disk, locked, gone): nothing was acknowledged. Try again.
+    #[error("storage is unavailable, try again")]
+    Unavailable(#[source] BoxError),
+    /// The stored data is not what it should be, or this program is wrong. Trying again does not help.
+    #[error("storage failed")]
+    Internal(#[source] BoxError),
+}
+
+/// A value that may exist only once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unique {
+    /// The slug of an organization, in the installation.
+    OrganizationSlug,
+    /// The name of a source, in its organization.
+    SourceName,
+    /// The Mandrill webhook secret of an organization, in the installation.
+    MandrillWebhookSecret,
+}
+
+impl std::fmt::Display for Unique {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OrganizationSlug => "the slug",
+            Self::SourceName => "the source name",
+            Self::MandrillWebhookSecret => "the webhook secret",
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! What a super admin and the installation's own upkeep may do: organizations, tenants, limits, migrations, keys.
+
+use async_trait::async_trait;
+use postroom_domain::organization::Plan;
+use postroom_domain::{OrganizationId, Secret, Timestamp};
+
+use crate::api::{EndpointView, NewApiKey, NewEndpoint, Page, PageRequest};
+use crate::{Result, Scope, SuperAdmin};
+
+/// See the [module](self).
+#[async_trait]
+pub trait Platform: Send + Sync {
+    /// Makes an organization with an API key and, if a URL is given, an endpoint, in one transaction.
+    async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant>;
+
+    /// Makes an organization.
+    async fn organization_create(&self, by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization>;
+
+    /// Organizations, newest first.
+    async fn organization_list(&self, by: SuperAdmin, page: PageRequest) -> Result<Page<Organization>>;
+
+    /// One organization.
+    async fn organization_get(&self, by: SuperAdmin, id: OrganizationId) -> Result<Organization>;
+
+    /// Changes what is `Some`.
+    async fn organization_update(
+        &self,
+        by: SuperAdmin,
+        id: OrganizationId,
+        change: OrganizationChange,
+        now: Timestamp,
+    ) -> Result<Organization>;
+
+    /// The organization of a scope, for its own administrators.
+    async fn organization_of(&self, scope: &Scope) -> Result<Organization>;
+
+    /// Whether the database answers and can write. Never waits for the queue of the writer.
+    async fn health(&self) -> Result<()>;
+
+    /// Figures for `/metrics` that are not counted on the way: waiting and dead deliveries, queue lengths, file sizes.
+    async fn gauges(&self) -> Result<Vec<Gauge>>;
+
+    /// One bounded step of retention: events, deliveries and attempts older than the window, rejections, stored
+    /// idempotent answers. Returns whether there is more to do.
+    async fn upkeep(&self, now: Timestamp) -> Result<bool>;
+
+    /// Flushes what is queued and closes the database. Later calls answer `Unavailable`.
+    async fn close(&self) -> Result<()>;
+}
+
+/// A figure for `/metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gauge {
+    /// The metric's name, `postroom_…` with its unit at the end.
+    pub name: &'static str,
+    /// Labels.
+    pub labels: Vec<(&'static str, String)>,
+    /// The figure.
+    pub value: f64,
+}
+
+/// An organization to make.
+#[derive(Debug, Clone)]
+pub struct NewOrganization {
+    /// For people.
+    pub name: String,
+    /// In URLs.
+    pub slug: String,
+    /// Decides the monthly limit.
+    pub plan: Plan,
+    /// Events a calendar month; `None` is the plan's limit.
+    pub webhook_limit: Option<u64>,
+    /// Whether it is switched on.
+    pub is_active: bool,
+    /// Verifies `/in/{slug}/mandrill` when it has no source of that name; unique in the installation.
+    pub mandrill_webhook_secret: Option<Secret>,
+}
+
+/// What to change of an organization.
+#[derive(Debug, Clone, Default)]
+pub struct OrganizationChange {
+    /// New name.
+    pub name: Option<String>,
+    /// New slug: inbound URLs change with it.
+    pub slug: Option<String>,
+    /// New plan.
+    pub plan: Option<Plan>,
+    /// `Some(None)`: the plan's limit again.
+    pub webhook_limit: Option<Option<u64>>,
+    /// Switch on or off.
+    pub is_active: Option<bool>,
+    /// `Some(None)` takes it away.
+    pub mandrill_webhook_secret: Option<Option<Secret>>,
+}
+
+/// An organization as a super admin sees it.
+#[derive(Debug, Clone)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// For people.
+    pub name: String,
+    /// In URLs.
+    pub slug: String,
+    /// Decides the monthly limit.
+    pub plan: Plan,
+    /// Events a calendar month, the plan's or its own; `None` is unlimited.
+    pub webhook_limit: Option<u64>,
+    /// Events accepted in the current calendar month (UTC).
+    pub webhook_count: u64,
+    /// Whether it is switched on.
+    pub is_active: bool,
+    /// Whether a Mandrill secret is stored.
+    pub has_mandrill_webhook_secret: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Everything a new customer needs, made in one transaction.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// The organization.
+    pub organization: NewOrganization,
+    /// Its first API key.
+    pub api_key: NewApiKey,
+    /// Its first endpoint.
+    pub endpoint: Option<NewEndpoint>,
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// The organization.
+    pub organization: Organization,
+    /// A way into it.
+    pub scope: Scope,
+    /// Its first API key's view.
+    pub api_key: crate::api::ApiKeyView,
+    /// Its first endpoint.
+    pub endpoint: Option<EndpointView>,
+}

@@ -1,0 +1,142 @@
+//! The part that accepts events: reads sources with their secrets, appends events and rejections.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postroom_domain::event::{EventType, ExternalId};
+use postroom_domain::source::SourceSettings;
+use postroom_domain::verify::{FieldError, Verified, Verifier};
+use postroom_domain::{EventId, RejectionId, SourceId, Timestamp};
+
+use crate::{Result, Scope};
+
+/// See the [module](self).
+#[async_trait]
+pub trait Receiver: Send + Sync {
+    /// What is needed to receive at `/in/{slug}/{name}`. Called once a request: answered from memory.
+    async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>>;
+
+    /// Records an event and the deliveries that follow from it, in one transaction; resolves when they are durable.
+    ///
+    /// # Errors
+    /// [`LimitReached`](crate::Error::LimitReached), [`Overloaded`](crate::Error::Overloaded) and
+    /// [`Unavailable`](crate::Error::Unavailable): nothing is acknowledged. After `Unavailable` the event may be stored
+    /// all the same, so the sender has to repeat with the same id.
+    async fn event_record(&self, event: NewEvent) -> Result<Recorded>;
+
+    /// Keeps a request that failed verification for its owner to see: the newest 1,000 of an organization, at most 30
+    /// days. `None` when the source is over its rate (60 a minute are kept).
+    async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>>;
+}
+
+/// A source as the receiver needs it: settings, and a verifier compiled from its active secrets.
+#[derive(Debug)]
+pub struct Source {
+    /// The source's id.
+    pub id: SourceId,
+    /// Name, provider and options.
+    pub settings: SourceSettings,
+    /// Whether the source and its organization are both switched on.
+    pub is_active: bool,
+    /// The verifier, or why the stored configuration does not make one (its secret cannot be decrypted, for example).
+    pub verifier: std::result::Result<Verifier, Vec<FieldError>>,
+    pub(crate) scope: Scope,
+}
+
+impl Source {
+    /// The organization the source belongs to. Its actor is the operator: nobody signed in.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+/// An event to record.
+#[derive(Debug)]
+pub struct NewEvent {
+    origin: Origin,
+    event_type: EventType,
+    external_id: Option<ExternalId>,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+    received_at: Timestamp,
+}
+
+/// Where an event came from, with the proof that it may be recorded there.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A verified request at a source.
+    Source(Arc<Source>),
+    /// The organization's own code.
+    Organization(Scope),
+}
+
+impl NewEvent {
+    /// An event that a third party sent: only a request that its verifier has passed can become one.
+    ///
+    /// `headers` are those to pass on to endpoints, names in lower case; `body` is what arrived, byte for byte.
+    #[must_use]
+    pub fn received(
+        source: Arc<Source>,
+        verified: Verified,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+        received_at: Timestamp,
+    ) -> Self {
+        let external_id = verified.external_id().and_then(|id| ExternalId::parse(id).ok());
+        let event_type = verified.event_type().clone();
+        Self { origin: Origin::Source(source), event_type, external_id, headers, body, received_at }
+    }
+
+    /// An event of the organization's own. `body` is what endpoints will get.
+    #[must_use]
+    pub fn sent(
+        scope: Scope,
+        event_type: EventType,
+        external_id: Option<ExternalId>,
+        body: Bytes,
+        received_at: Timestamp,
+    ) -> Self {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        Self { origin: Origin::Organization(scope), event_type, external_id, headers, body, received_at }
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its id; of the first one if it is a duplicate.
+    pub id: EventId,
+    /// Whether the same external id was recorded before, within the window of recognition.
+    pub duplicate: bool,
+    /// How many endpoints it goes to; for a duplicate, how many the first one went to.
+    pub deliveries: u32,
+}
+
+/// A request that failed verification.
+#[derive(Debug)]
+pub struct NewRejection {
+    /// At which source.
+    pub source: Arc<Source>,
+    /// The stable code of the answer, for example `signature_invalid`.
+    pub code: &'static str,
+    /// The stable name of the check that failed.
+    pub check: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path and query as received.
+    pub path: String,
+    /// All headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}

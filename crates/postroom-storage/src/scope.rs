@@ -1,0 +1,93 @@
+//! Who acts, and for which organization: proofs that only this crate can make.
+
+use postroom_domain::api_key::KeyScope;
+use postroom_domain::{ApiKeyId, OrganizationId};
+
+/// Who did something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// An API key of the organization.
+    ApiKey(ApiKeyId),
+    /// A super admin, by the installation's admin token.
+    SuperAdmin,
+    /// The command line, on the machine that holds the data.
+    Operator,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ApiKey(id) => id.fmt(f),
+            Self::SuperAdmin => f.write_str("super_admin"),
+            Self::Operator => f.write_str("operator"),
+        }
+    }
+}
+
+/// Proof that a caller may act for one organization. There is no public constructor.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub(crate) organization: OrganizationId,
+    /// The surrogate key of the organization inside this engine.
+    pub(crate) org: i64,
+    pub(crate) slug: std::sync::Arc<str>,
+    pub(crate) actor: Actor,
+}
+
+impl Scope {
+    /// The organization acted for.
+    #[must_use]
+    pub fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
+    /// Its slug.
+    #[must_use]
+    pub fn slug(&self) -> &str {
+        &self.slug
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+}
+
+/// Proof that the caller is a super admin: whoever holds one has checked the admin token, or is the operator's own
+/// command line. Its constructor is the one place to look for in review.
+#[derive(Debug, Clone, Copy)]
+pub struct SuperAdmin(pub(crate) Actor);
+
+impl SuperAdmin {
+    /// For the place that has just compared the admin token, in constant time.
+    #[must_use]
+    pub fn by_admin_token() -> Self {
+        Self(Actor::SuperAdmin)
+    }
+
+    /// For a command that opened the data directory itself.
+    #[must_use]
+    pub fn by_operator() -> Self {
+        Self(Actor::Operator)
+    }
+}
+
+/// A caller that presented a known API key.
+#[derive(Debug, Clone)]
+pub struct KeyCaller {
+    /// For which organization it may act.
+    pub scope: Scope,
+    /// What it may do there.
+    pub scopes: Vec<KeyScope>,
+    /// Whether its organization is switched on.
+    pub organization_active: bool,
+}
+
+impl KeyCaller {
+    /// Whether the key may do what needs `scope`. An `admin` key may do everything.
+    #[must_use]
+    pub fn may(&self, scope: KeyScope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&KeyScope::Admin)
+    }
+}
