@@ -19,15 +19,31 @@ use crate::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointKey(pub(crate) i64);
 
+impl EndpointKey {
+    /// The endpoint an engine keeps under this number. Only engines, and tests that stand in for one, know numbers.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+}
+
 /// An organization inside this engine; only good for telling one from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationKey(pub(crate) i64);
+
+impl OrganizationKey {
+    /// The organization an engine keeps under this number.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+}
 
 /// A delivery inside this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryKey {
     /// The event's place in the log.
-    pub(crate) event: i64,
+    pub event: i64,
     /// The endpoint.
     pub endpoint: EndpointKey,
     /// 0 for the original, k for the k-th replay.
@@ -54,9 +70,16 @@ pub trait Worker: Send + Sync {
     /// endpoints, never with waiting rows. Starts after `after`, at most `limit`.
     async fn pending_heads(&self, after: Option<EndpointKey>, limit: usize) -> Result<Vec<(EndpointKey, Timestamp)>>;
 
-    /// Waiting exceptions of one endpoint due at or before `until`, earliest first, at most `limit`, with their events.
-    /// Reading takes nothing: the caller must know which of them it already holds.
-    async fn pending_due(&self, endpoint: EndpointKey, until: Timestamp, limit: usize) -> Result<Vec<Due>>;
+    /// Waiting exceptions of one endpoint due at or before `until`, earliest first, with their events: at most `limit`,
+    /// and no more once their bodies come to `max_bytes` (but always the first). Reading takes nothing: the caller must
+    /// know which of them it already holds.
+    async fn pending_due(
+        &self,
+        endpoint: EndpointKey,
+        until: Timestamp,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Due>>;
 }
 
 /// An endpoint as the worker needs it.
@@ -83,8 +106,10 @@ pub struct Endpoint {
 /// A recorded event, as delivery needs it.
 #[derive(Debug)]
 pub struct StoredEvent {
-    /// Inside this engine.
-    pub(crate) seq: i64,
+    /// Its place in the log.
+    pub seq: i64,
+    /// Whose it is: work is shared out fairly among organizations.
+    pub organization: OrganizationKey,
     /// The id endpoints see as `webhook-id`.
     pub id: EventId,
     /// Its type.
