@@ -5,6 +5,7 @@
 
 pub mod api_key;
 pub mod delivery;
+pub mod egress;
 pub mod endpoint;
 pub mod event;
 pub mod filter;
