@@ -1,5 +1,9 @@
 //! The rules of the domain seen from outside the crate.
 
+mod custom;
+mod explained;
+mod handshakes;
+mod identity;
 mod official;
 mod properties;
 mod providers;
