@@ -23,6 +23,7 @@ pub mod handoff;
 pub mod platform;
 pub mod receiver;
 pub mod scope;
+pub mod sqlite;
 pub mod worker;
 
 use std::sync::Arc;

@@ -42,6 +42,8 @@ pub struct Source {
     /// The verifier, or why the stored configuration does not make one (its secret cannot be decrypted, for example).
     pub verifier: std::result::Result<Verifier, Vec<FieldError>>,
     pub(crate) scope: Scope,
+    /// Inside this engine.
+    pub(crate) key: i64,
 }
 
 impl Source {
@@ -55,12 +57,12 @@ impl Source {
 /// An event to record.
 #[derive(Debug)]
 pub struct NewEvent {
-    origin: Origin,
-    event_type: EventType,
-    external_id: Option<ExternalId>,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-    received_at: Timestamp,
+    pub(crate) origin: Origin,
+    pub(crate) event_type: EventType,
+    pub(crate) external_id: Option<ExternalId>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
+    pub(crate) received_at: Timestamp,
 }
 
 /// Where an event came from, with the proof that it may be recorded there.

@@ -1,0 +1,57 @@
+//! Proves callers, from memory.
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use postroom_domain::api_key::KeyHash;
+use postroom_domain::{OrganizationId, Timestamp};
+
+use super::Sqlite;
+use super::directory::Key;
+use crate::scope::KeyCaller;
+use crate::{Actor, Authorizer, Result, Scope, SuperAdmin};
+
+/// By primary key.
+const NOTE_USE: &str = "update api_key set last_used_at = ?2 where key = ?1";
+
+/// How often the use of a key is written down at most.
+const NOTE_EVERY_MS: i64 = 60_000;
+
+#[async_trait]
+impl Authorizer for Sqlite {
+    async fn key_find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<KeyCaller>> {
+        let Some((key, entry)) = self.0.directory.key(hash) else { return Ok(None) };
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return Ok(None);
+        }
+        self.note_use(&key, now);
+        Ok(Some(KeyCaller {
+            scope: entry.scope(Actor::ApiKey(key.id)),
+            scopes: key.scopes.clone(),
+            organization_active: entry.is_active,
+        }))
+    }
+
+    async fn organization_enter(&self, by: SuperAdmin, id_or_slug: &str) -> Result<Option<Scope>> {
+        let entry = match id_or_slug.parse::<OrganizationId>() {
+            Ok(id) => self.0.directory.by_id(id),
+            Err(_) => self.0.directory.by_slug(id_or_slug),
+        };
+        Ok(entry.map(|entry| entry.scope(by.0)))
+    }
+}
+
+impl Sqlite {
+    /// Nobody waits for this to be written, and a full queue skips it.
+    fn note_use(&self, key: &Key, now: Timestamp) {
+        let (now, noted) = (now.as_millis(), key.noted_at.load(Ordering::Relaxed));
+        let due = now.saturating_sub(noted) >= NOTE_EVERY_MS;
+        if due && key.noted_at.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let row = key.key;
+            self.0.writer.queue.post(move |connection, _| {
+                connection.prepare_cached(NOTE_USE)?.execute((row, now))?;
+                Ok(())
+            });
+        }
+    }
+}

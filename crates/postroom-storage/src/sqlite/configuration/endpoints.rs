@@ -1,0 +1,260 @@
+//! Endpoints.
+
+use std::time::Duration;
+
+use postroom_domain::endpoint::EndpointSettings;
+use postroom_domain::{EndpointId, OrganizationId, Secret, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::{SecretOwner, room_for_one_more};
+use crate::api::{EndpointView, NewEndpoint, Rotation};
+use crate::sqlite::convert::{broken, to_json};
+use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
+use crate::sqlite::vault::Vault;
+use crate::worker::EndpointKey;
+use crate::{Error, Result, Scope};
+
+/// How long the secrets before sign beside a new one, at most.
+const GRACE_MAX: u64 = 24 * 3600;
+
+/// By primary key: the next number of an endpoint in its organization.
+const NUMBER: &str =
+    "update organization set endpoint_number = endpoint_number + 1 where org = ?1 returning endpoint_number";
+
+/// Appends.
+const INSERT: &str = "insert into endpoint (org, id, number, url, description, event_types, source_ids, filter, \
+     retry_schedule, timeout_ms, rate_limit, headers, signature, created_at, updated_at) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14) returning endpoint";
+
+/// Index: the unique one on (org, endpoint), at most as many entries as the bound.
+const COUNT: &str = "select count(*) from (select 1 from endpoint where org = ?1 and deleted_at is null limit ?2)";
+
+/// By the unique index on id.
+const BY_ID: &str = select_endpoint!("where id = ?2 and org = ?1 and deleted_at is null");
+
+/// Index: the unique one on (org, endpoint), from the place the page before ended.
+const PAGE: &str = select_endpoint!(
+    "where org = ?1 and deleted_at is null \
+     and (?2 is null or endpoint < (select endpoint from endpoint where id = ?2 and org = ?1)) \
+     order by endpoint desc limit ?3"
+);
+
+/// By primary key.
+const UPDATE: &str = "update endpoint set url = ?2, description = ?3, event_types = ?4, source_ids = ?5, filter = ?6, \
+     retry_schedule = ?7, timeout_ms = ?8, rate_limit = ?9, headers = ?10, signature = ?11, updated_at = ?12 \
+     where endpoint = ?1";
+
+/// By primary key.
+const DELETE: &str = "update endpoint set deleted_at = ?2, updated_at = ?2, headers = null where endpoint = ?1";
+
+/// By primary key.
+const DISABLE: &str = "update endpoint set disabled_reason = ?2, disabled_at = ?3, updated_at = ?3 \
+     where endpoint = ?1 and disabled_reason is null and deleted_at is null";
+
+/// By primary key.
+const ENABLE: &str = "update endpoint set disabled_reason = null, disabled_at = null, updated_at = ?2 \
+     where endpoint = ?1";
+
+/// By primary key.
+const TOUCH: &str = "update endpoint set updated_at = ?2 where endpoint = ?1";
+
+/// By primary key.
+const OWNER: &str = "select org from endpoint where endpoint = ?1";
+
+/// Appends.
+const AUDIT: &str = "insert into audit (org, at, actor, action, target) values (?1, ?2, ?3, ?4, ?5)";
+
+/// Whose endpoint, where there is no scope yet.
+pub(in crate::sqlite) struct Owner {
+    pub(in crate::sqlite) org: i64,
+    pub(in crate::sqlite) organization: OrganizationId,
+}
+
+impl From<&Scope> for Owner {
+    fn from(scope: &Scope) -> Self {
+        Self { org: scope.org, organization: scope.organization }
+    }
+}
+
+impl Owner {
+    fn secrets(&self, endpoint: i64) -> SecretOwner {
+        let organization = self.organization.to_bytes();
+        SecretOwner { of: SecretsOf::Endpoint, org: self.org, organization, owner: endpoint }
+    }
+}
+
+/// Makes an endpoint; answers with its key, too.
+pub(in crate::sqlite) fn create(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    new: &NewEndpoint,
+    now: Timestamp,
+) -> Result<EndpointView> {
+    room_for_one_more(connection, COUNT, owner.org, "endpoints")?;
+    let id = EndpointId::new(now);
+    let number: u32 = connection.prepare_cached(NUMBER)?.query_row([owner.org], |row| row.get(0))?;
+    let settings = &new.settings;
+    let endpoint: i64 = connection.prepare_cached(INSERT)?.query_row(
+        params![
+            owner.org,
+            id.to_bytes(),
+            number,
+            settings.url.as_str(),
+            settings.description,
+            to_json(&settings.event_types),
+            to_json(&settings.source_ids),
+            settings.filter.as_ref().map(to_json),
+            settings.retry_schedule.as_ref().map(to_json),
+            settings.timeout_ms,
+            settings.rate_limit,
+            vault.seal_headers(owner.organization, id, &settings.headers)?,
+            settings.signature.as_str(),
+            now.as_millis(),
+        ],
+        |row| row.get(0),
+    )?;
+    owner.secrets(endpoint).add(connection, vault, &new.secret, now)?;
+    get(connection, vault, owner, id)
+}
+
+pub(in crate::sqlite) fn get(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    id: EndpointId,
+) -> Result<EndpointView> {
+    view(connection, vault, owner, find(connection, owner, id)?)
+}
+
+pub(in crate::sqlite) fn list(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    after: Option<[u8; 16]>,
+    limit: i64,
+) -> Result<Vec<EndpointView>> {
+    let rows = rows::all(connection, PAGE, &[&owner.org, &after, &limit], EndpointRow::read)?;
+    rows.into_iter().map(|row| view(connection, vault, owner, row)).collect()
+}
+
+pub(in crate::sqlite) fn update(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    id: EndpointId,
+    settings: &EndpointSettings,
+    now: Timestamp,
+) -> Result<(EndpointKey, EndpointView)> {
+    let row = find(connection, owner, id)?;
+    connection.prepare_cached(UPDATE)?.execute(params![
+        row.endpoint,
+        settings.url.as_str(),
+        settings.description,
+        to_json(&settings.event_types),
+        to_json(&settings.source_ids),
+        settings.filter.as_ref().map(to_json),
+        settings.retry_schedule.as_ref().map(to_json),
+        settings.timeout_ms,
+        settings.rate_limit,
+        vault.seal_headers(owner.organization, id, &settings.headers)?,
+        settings.signature.as_str(),
+        now.as_millis(),
+    ])?;
+    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+}
+
+/// The row stays, because deliveries point to it; its secrets and headers go.
+pub(in crate::sqlite) fn delete(
+    connection: &Connection,
+    owner: &Owner,
+    id: EndpointId,
+    now: Timestamp,
+) -> Result<EndpointKey> {
+    let row = find(connection, owner, id)?;
+    owner.secrets(row.endpoint).end_all(connection, now, now)?;
+    connection.prepare_cached(DELETE)?.execute((row.endpoint, now.as_millis()))?;
+    Ok(EndpointKey(row.endpoint))
+}
+
+pub(in crate::sqlite) fn set_enabled(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    id: EndpointId,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<(EndpointKey, EndpointView)> {
+    let row = find(connection, owner, id)?;
+    if enabled && row.disabled.is_some() {
+        connection.prepare_cached(ENABLE)?.execute((row.endpoint, now.as_millis()))?;
+    } else if !enabled {
+        connection.prepare_cached(DISABLE)?.execute((row.endpoint, Disabled::ByPerson.as_str(), now.as_millis()))?;
+    }
+    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+}
+
+/// Disables an endpoint that answered 410; answers with its organization.
+pub(in crate::sqlite) fn disable_gone(connection: &Connection, endpoint: EndpointKey, now: Timestamp) -> Result<i64> {
+    let org = rows::expect("endpoint", connection, OWNER, &[&endpoint.0], |row| row.get(0))?;
+    connection.prepare_cached(DISABLE)?.execute((endpoint.0, Disabled::Gone.as_str(), now.as_millis()))?;
+    Ok(org)
+}
+
+pub(in crate::sqlite) fn rotate(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &Owner,
+    id: EndpointId,
+    rotation: &Rotation,
+    now: Timestamp,
+) -> Result<(EndpointKey, EndpointView)> {
+    let row = find(connection, owner, id)?;
+    let secrets = owner.secrets(row.endpoint);
+    secrets.end_all(connection, now + Duration::from_secs(rotation.grace_seconds.min(GRACE_MAX)), now)?;
+    secrets.add(connection, vault, &rotation.secret, now)?;
+    connection.prepare_cached(TOUCH)?.execute((row.endpoint, now.as_millis()))?;
+    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+}
+
+/// The newest secret, and the entry in the audit log that says who saw it.
+pub(in crate::sqlite) fn reveal(
+    connection: &Connection,
+    vault: &Vault,
+    scope: &Scope,
+    id: EndpointId,
+    now: Timestamp,
+) -> Result<Secret> {
+    let row = find(connection, &scope.into(), id)?;
+    let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
+    let newest = stored.first().ok_or(Error::NotFound { kind: "endpoint secret" })?;
+    let secret = newest.open(SecretsOf::Endpoint, scope.organization, vault).map_err(broken)?;
+    connection.prepare_cached(AUDIT)?.execute((
+        scope.org,
+        now.as_millis(),
+        scope.actor.to_string(),
+        "endpoint.secret_revealed",
+        id.to_string(),
+    ))?;
+    Ok(secret)
+}
+
+fn find(connection: &Connection, owner: &Owner, id: EndpointId) -> Result<EndpointRow> {
+    rows::expect("endpoint", connection, BY_ID, &[&owner.org, &id.to_bytes()], EndpointRow::read)
+}
+
+fn view(connection: &Connection, vault: &Vault, owner: &Owner, row: EndpointRow) -> Result<EndpointView> {
+    let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
+    let (settings, read) = row.settings(owner.organization, vault);
+    read.map_err(broken)?;
+    Ok(EndpointView {
+        id: row.id,
+        settings,
+        is_enabled: row.disabled.is_none(),
+        disabled_reason: row.disabled.map(Disabled::as_str),
+        disabled_at: row.disabled_at,
+        secrets: stored.into_iter().map(|secret| secret.period).collect(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}

@@ -1,0 +1,172 @@
+//! Organizations.
+
+use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::taken;
+use crate::platform::{NewOrganization, Organization, OrganizationChange};
+use crate::sqlite::directory::MANDRILL;
+use crate::sqlite::rows::{self, OrganizationRow, select_organization};
+use crate::sqlite::usage;
+use crate::sqlite::vault::{self, Vault};
+use crate::{Result, Scope};
+
+/// Unique indexes on id, slug and mandrill_fingerprint decide.
+const INSERT: &str = "insert into organization \
+     (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9) returning org";
+
+/// By the unique index on id.
+const BY_ID: &str = select_organization!("where id = ?1");
+
+/// By primary key.
+const BY_KEY: &str = select_organization!("where org = ?1");
+
+/// By primary key, from the place the page before ended, found by the unique index on id.
+const PAGE: &str = select_organization!(
+    "where ?1 is null or org < (select org from organization where id = ?1) order by org desc limit ?2"
+);
+
+/// By primary key.
+const UPDATE: &str = "update organization set slug = ?2, name = ?3, plan = ?4, webhook_limit = ?5, is_active = ?6, \
+     updated_at = ?7 where org = ?1";
+
+/// By primary key.
+const SET_MANDRILL: &str = "update organization set mandrill_secret = ?2, mandrill_fingerprint = ?3 where org = ?1";
+
+/// Index: source_implied.
+const IMPLY_SOURCE: &str = "insert into source \
+     (org, id, name, provider, options, is_active, is_implied, created_at, updated_at) \
+     values (?1, ?2, ?3, ?3, '{}', 1, 1, ?4, ?4) \
+     on conflict (org) where is_implied = 1 do update set deleted_at = null, updated_at = excluded.updated_at";
+
+/// Index: source_implied.
+const FORGET_SOURCE: &str = "update source set deleted_at = ?2 where org = ?1 and is_implied = 1";
+
+/// Makes an organization; answers with its key, too.
+pub(in crate::sqlite) fn create(
+    connection: &Connection,
+    vault: &Vault,
+    new: &NewOrganization,
+    now: Timestamp,
+) -> Result<(i64, Organization)> {
+    let id = OrganizationId::new(now);
+    let sealed = new.mandrill_webhook_secret.as_ref().map(|secret| seal_mandrill(vault, id, secret));
+    let (sealed, fingerprint) = sealed.unzip();
+    let org = connection
+        .prepare_cached(INSERT)?
+        .query_row(
+            params![
+                id.to_bytes(),
+                new.slug,
+                new.name,
+                new.plan.as_str(),
+                new.webhook_limit,
+                new.is_active,
+                sealed,
+                fingerprint,
+                now.as_millis(),
+            ],
+            |row| row.get(0),
+        )
+        .map_err(taken)?;
+    if new.mandrill_webhook_secret.is_some() {
+        imply_source(connection, org, now)?;
+    }
+    Ok((org, get(connection, id, now)?))
+}
+
+/// One organization.
+pub(in crate::sqlite) fn get(connection: &Connection, id: OrganizationId, now: Timestamp) -> Result<Organization> {
+    let row = rows::expect("organization", connection, BY_ID, &[&id.to_bytes()], OrganizationRow::read)?;
+    view(connection, row, now)
+}
+
+/// The organization of a scope.
+pub(in crate::sqlite) fn of_scope(connection: &Connection, scope: &Scope, now: Timestamp) -> Result<Organization> {
+    let row = rows::expect("organization", connection, BY_KEY, &[&scope.org], OrganizationRow::read)?;
+    view(connection, row, now)
+}
+
+/// The organizations after a place, newest first.
+pub(in crate::sqlite) fn list(
+    connection: &Connection,
+    after: Option<[u8; 16]>,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Organization>> {
+    let rows = rows::all(connection, PAGE, &[&after, &limit], OrganizationRow::read)?;
+    rows.into_iter().map(|row| view(connection, row, now)).collect()
+}
+
+/// Changes what is `Some`; answers with its key, too.
+pub(in crate::sqlite) fn update(
+    connection: &Connection,
+    vault: &Vault,
+    id: OrganizationId,
+    change: OrganizationChange,
+    now: Timestamp,
+) -> Result<(i64, Organization)> {
+    let row = rows::expect("organization", connection, BY_ID, &[&id.to_bytes()], OrganizationRow::read)?;
+    connection
+        .prepare_cached(UPDATE)?
+        .execute(params![
+            row.org,
+            change.slug.unwrap_or(row.slug),
+            change.name.unwrap_or(row.name),
+            change.plan.unwrap_or(row.plan).as_str(),
+            change.webhook_limit.unwrap_or(row.webhook_limit),
+            change.is_active.unwrap_or(row.is_active),
+            now.as_millis(),
+        ])
+        .map_err(taken)?;
+    if let Some(secret) = change.mandrill_webhook_secret {
+        set_mandrill(connection, vault, row.org, id, secret.as_ref(), now)?;
+    }
+    Ok((row.org, get(connection, id, now)?))
+}
+
+fn set_mandrill(
+    connection: &Connection,
+    vault: &Vault,
+    org: i64,
+    id: OrganizationId,
+    secret: Option<&Secret>,
+    now: Timestamp,
+) -> Result<()> {
+    let (sealed, fingerprint) = secret.map(|secret| seal_mandrill(vault, id, secret)).unzip();
+    connection.prepare_cached(SET_MANDRILL)?.execute((org, sealed, fingerprint)).map_err(taken)?;
+    if secret.is_some() {
+        return imply_source(connection, org, now);
+    }
+    connection.prepare_cached(FORGET_SOURCE)?.execute((org, now.as_millis()))?;
+    Ok(())
+}
+
+/// The ciphertext and the fingerprint.
+fn seal_mandrill(vault: &Vault, id: OrganizationId, secret: &Secret) -> (Vec<u8>, Vec<u8>) {
+    (vault.keyring.seal(vault::mandrill_secret(&id.to_bytes()), secret), vault.fingerprint(secret))
+}
+
+/// `/in/{slug}/mandrill` works with the organization's own secret; events that come that way have a source like others.
+fn imply_source(connection: &Connection, org: i64, now: Timestamp) -> Result<()> {
+    let id = SourceId::new(now).to_bytes();
+    connection.prepare_cached(IMPLY_SOURCE)?.execute((org, id, MANDRILL, now.as_millis()))?;
+    Ok(())
+}
+
+fn view(connection: &Connection, row: OrganizationRow, now: Timestamp) -> Result<Organization> {
+    let (month, _) = now.month();
+    Ok(Organization {
+        id: row.id,
+        webhook_limit: row.limit(),
+        webhook_count: usage::stored(connection, row.org, month.as_millis())?,
+        name: row.name,
+        slug: row.slug,
+        plan: row.plan,
+        is_active: row.is_active,
+        has_mandrill_webhook_secret: row.mandrill_secret.is_some(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}

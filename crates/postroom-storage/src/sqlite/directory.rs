@@ -1,0 +1,190 @@
+//! What is asked for on every request and every attempt, in memory: organizations, keys, sources, endpoints.
+//!
+//! One entry for each organization, replaced as a whole after each change of its configuration was committed. Whoever
+//! changed something waits for that, so the next request sees it. Entries are read from the database under one lock, so
+//! two reloads cannot leave the older state behind.
+
+mod load;
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use parking_lot::{Mutex, RwLock};
+use postroom_domain::api_key::{KeyHash, KeyScope};
+use postroom_domain::event::EventType;
+use postroom_domain::{ApiKeyId, OrganizationId, SourceId, Timestamp};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::vault::Vault;
+use crate::receiver::Source;
+use crate::worker::{Endpoint, EndpointKey};
+use crate::{Actor, Result, Scope};
+
+pub(super) use load::{MANDRILL, endpoint as load_endpoint};
+
+/// One organization with everything of it that is asked for all the time.
+pub(super) struct Entry {
+    pub(super) org: i64,
+    pub(super) id: OrganizationId,
+    pub(super) slug: Arc<str>,
+    pub(super) is_active: bool,
+    /// Events a calendar month; none is unlimited.
+    pub(super) limit: Option<u64>,
+    keys: Vec<Arc<Key>>,
+    sources: HashMap<String, Arc<Source>>,
+    endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
+    /// The endpoints new events may go to, in the order they were made.
+    routes: Vec<Arc<Endpoint>>,
+    /// When a secret in here ends, so that the entry is no longer right.
+    valid_until: Option<Timestamp>,
+}
+
+/// An API key that is not revoked.
+pub(super) struct Key {
+    pub(super) key: i64,
+    pub(super) id: ApiKeyId,
+    pub(super) org: i64,
+    pub(super) hash: KeyHash,
+    pub(super) scopes: Vec<KeyScope>,
+    pub(super) expires_at: Option<Timestamp>,
+    /// When its last use was last handed over to be written.
+    pub(super) noted_at: AtomicI64,
+}
+
+impl Entry {
+    /// Proof that somebody may act for this organization.
+    pub(super) fn scope(&self, actor: Actor) -> Scope {
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor }
+    }
+
+    /// The source of this name.
+    pub(super) fn source(&self, name: &str) -> Option<Arc<Source>> {
+        self.sources.get(name).cloned()
+    }
+
+    /// The endpoints that want an event. The payload is read as JSON at most once, and only if a filter asks for it.
+    pub(super) fn wanting(&self, event_type: &EventType, source: Option<SourceId>, body: &[u8]) -> Vec<EndpointKey> {
+        let payload: OnceCell<Option<Value>> = OnceCell::new();
+        let json = || payload.get_or_init(|| serde_json::from_slice(body).ok()).as_ref();
+        let wants = |endpoint: &&Arc<Endpoint>| endpoint.settings.wants(event_type.as_str(), source, json);
+        self.routes.iter().filter(wants).map(|endpoint| endpoint.key).collect()
+    }
+}
+
+/// See the [module](self).
+pub(super) struct Directory {
+    known: RwLock<Known>,
+    /// Held while an entry is read and put in place.
+    reload: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    entries: HashMap<i64, Arc<Entry>>,
+    by_id: HashMap<OrganizationId, i64>,
+    by_slug: HashMap<Arc<str>, i64>,
+    keys: HashMap<KeyHash, Arc<Key>>,
+    /// Endpoints that are not deleted.
+    owners: HashMap<EndpointKey, i64>,
+}
+
+impl Known {
+    fn put(&mut self, entry: Entry) {
+        self.remove(entry.org);
+        self.by_id.insert(entry.id, entry.org);
+        self.by_slug.insert(entry.slug.clone(), entry.org);
+        self.keys.extend(entry.keys.iter().map(|key| (key.hash, key.clone())));
+        self.owners.extend(entry.endpoints.keys().map(|endpoint| (*endpoint, entry.org)));
+        self.entries.insert(entry.org, Arc::new(entry));
+    }
+
+    fn remove(&mut self, org: i64) {
+        let Some(old) = self.entries.remove(&org) else { return };
+        self.by_id.remove(&old.id);
+        // Another organization may have taken the slug since: only our own goes.
+        if self.by_slug.get(&old.slug) == Some(&org) {
+            self.by_slug.remove(&old.slug);
+        }
+        for key in &old.keys {
+            self.keys.remove(&key.hash);
+        }
+        for endpoint in old.endpoints.keys() {
+            self.owners.remove(endpoint);
+        }
+    }
+}
+
+impl Directory {
+    /// Reads everything.
+    pub(super) fn load(connection: &Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
+        let directory = Self { known: RwLock::default(), reload: Mutex::new(()) };
+        directory.reload_all(connection, vault, now)?;
+        Ok(directory)
+    }
+
+    /// Reads everything again: another process changed something.
+    pub(super) fn reload_all(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<()> {
+        let _one_at_a_time = self.reload.lock();
+        let mut known = Known::default();
+        for org in load::organizations(connection)? {
+            if let Some(entry) = load::entry(connection, vault, org, now)? {
+                known.put(entry);
+            }
+        }
+        *self.known.write() = known;
+        Ok(())
+    }
+
+    /// Reads one organization again.
+    pub(super) fn reload(&self, connection: &Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
+        let _one_at_a_time = self.reload.lock();
+        let entry = load::entry(connection, vault, org, now)?;
+        let mut known = self.known.write();
+        match entry {
+            Some(entry) => known.put(entry),
+            None => known.remove(org),
+        }
+        Ok(())
+    }
+
+    /// An organization by its key.
+    pub(super) fn entry(&self, org: i64) -> Option<Arc<Entry>> {
+        self.known.read().entries.get(&org).cloned()
+    }
+
+    /// An organization by its slug.
+    pub(super) fn by_slug(&self, slug: &str) -> Option<Arc<Entry>> {
+        let known = self.known.read();
+        known.by_slug.get(slug).and_then(|org| known.entries.get(org)).cloned()
+    }
+
+    /// An organization by its id.
+    pub(super) fn by_id(&self, id: OrganizationId) -> Option<Arc<Entry>> {
+        let known = self.known.read();
+        known.by_id.get(&id).and_then(|org| known.entries.get(org)).cloned()
+    }
+
+    /// An API key that is not revoked, and its organization.
+    pub(super) fn key(&self, hash: &KeyHash) -> Option<(Arc<Key>, Arc<Entry>)> {
+        let known = self.known.read();
+        let key = known.keys.get(hash)?;
+        Some((key.clone(), known.entries.get(&key.org)?.clone()))
+    }
+
+    /// An endpoint that is not deleted, with the entry it is from.
+    pub(super) fn endpoint(&self, key: EndpointKey) -> Option<(Arc<Endpoint>, Arc<Entry>)> {
+        let known = self.known.read();
+        let entry = known.entries.get(known.owners.get(&key)?)?;
+        Some((entry.endpoints.get(&key)?.clone(), entry.clone()))
+    }
+}
+
+impl Entry {
+    /// Whether a secret in here has ended since it was read.
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.valid_until.is_some_and(|end| end <= now)
+    }
+}

@@ -1,0 +1,207 @@
+//! Reads one organization's entry from its rows, and compiles verifiers and signers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use postroom_domain::delivery::DeadReason;
+use postroom_domain::endpoint::EndpointSettings;
+use postroom_domain::invalid::Invalid;
+use postroom_domain::signing::Signer;
+use postroom_domain::source::SourceSettings;
+use postroom_domain::verify::{FieldError, Verifier};
+use postroom_domain::{OrganizationId, Secret, Timestamp};
+use rusqlite::Connection;
+
+use super::{Entry, Key};
+use crate::receiver::Source;
+use crate::sqlite::rows::{
+    self, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow, select_endpoint, select_key,
+    select_organization, select_source,
+};
+use crate::sqlite::vault::Vault;
+use crate::worker::{Endpoint, EndpointKey, OrganizationKey};
+use crate::{Actor, Result, Scope};
+
+/// The name and the provider of the source that an organization's own Mandrill secret implies.
+pub(in crate::sqlite) const MANDRILL: &str = "mandrill";
+
+/// Every organization, in the order they were made. Reads the primary key.
+const ORGANIZATIONS: &str = "select org from organization order by org";
+
+/// By primary key.
+const ORGANIZATION: &str = select_organization!("where org = ?1");
+
+/// Index: api_key_by_org.
+const KEYS: &str = select_key!("where org = ?1 and revoked_at is null order by key");
+
+/// Index: the unique one on (org, source).
+const SOURCES: &str = select_source!("where org = ?1 and deleted_at is null order by source");
+
+/// Index: the unique one on (org, endpoint).
+const ENDPOINTS: &str = select_endpoint!("where org = ?1 and deleted_at is null order by endpoint");
+
+/// By primary key; deleted ones too.
+const ENDPOINT: &str = select_endpoint!("where endpoint = ?1");
+
+/// By primary key.
+const OWNER: &str = "select org from endpoint where endpoint = ?1";
+
+pub(super) fn organizations(connection: &Connection) -> Result<Vec<i64>> {
+    Ok(rows::all(connection, ORGANIZATIONS, &[], |row| row.get(0))?)
+}
+
+/// Everything of one organization that is asked for all the time.
+pub(super) fn entry(connection: &Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<Option<Entry>> {
+    // One snapshot: a change between two of the reads would be half seen.
+    let snapshot = connection.unchecked_transaction()?;
+    let Some(organization) = rows::one(&snapshot, ORGANIZATION, &[&org], OrganizationRow::read)? else {
+        return Ok(None);
+    };
+    let slug: Arc<str> = organization.slug.as_str().into();
+    let scope = Scope { organization: organization.id, org, slug: slug.clone(), actor: Actor::Operator };
+    let mut ends = Vec::new();
+    let keys = rows::all(&snapshot, KEYS, &[&org], KeyRow::read)?.into_iter().map(|row| key(org, row)).collect();
+    let sources = sources(&snapshot, vault, &organization, &scope, now, &mut ends)?;
+    let mut endpoints = HashMap::new();
+    let mut routes = Vec::new();
+    for row in rows::all(&snapshot, ENDPOINTS, &[&org], EndpointRow::read)? {
+        let endpoint = Arc::new(build(&snapshot, vault, &organization, &row, now, &mut ends)?);
+        if row.disabled.is_none() {
+            routes.push(endpoint.clone());
+        }
+        endpoints.insert(endpoint.key, endpoint);
+    }
+    Ok(Some(Entry {
+        org,
+        id: organization.id,
+        slug,
+        is_active: organization.is_active,
+        limit: organization.limit(),
+        keys,
+        sources,
+        endpoints,
+        routes,
+        valid_until: ends.into_iter().min(),
+    }))
+}
+
+/// One endpoint by its key, deleted or not: deliveries may still wait for a deleted one.
+pub(in crate::sqlite) fn endpoint(
+    connection: &Connection,
+    vault: &Vault,
+    key: EndpointKey,
+    now: Timestamp,
+) -> Result<Option<Endpoint>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let Some(org) = rows::one(&snapshot, OWNER, &[&key.0], |row| row.get::<_, i64>(0))? else { return Ok(None) };
+    let organization = rows::expect("organization", &snapshot, ORGANIZATION, &[&org], OrganizationRow::read)?;
+    let row = rows::expect("endpoint", &snapshot, ENDPOINT, &[&key.0], EndpointRow::read)?;
+    build(&snapshot, vault, &organization, &row, now, &mut Vec::new()).map(Some)
+}
+
+fn key(org: i64, row: KeyRow) -> Arc<Key> {
+    Arc::new(Key {
+        key: row.key,
+        id: row.id,
+        org,
+        hash: row.hash,
+        scopes: row.scopes,
+        expires_at: row.expires_at,
+        noted_at: AtomicI64::new(row.last_used_at.map_or(i64::MIN, Timestamp::as_millis)),
+    })
+}
+
+/// Sources by name. The one implied by the organization's Mandrill secret gives way to a real one of that name.
+fn sources(
+    connection: &Connection,
+    vault: &Vault,
+    organization: &OrganizationRow,
+    scope: &Scope,
+    now: Timestamp,
+    ends: &mut Vec<Timestamp>,
+) -> Result<HashMap<String, Arc<Source>>> {
+    let mut sources: HashMap<String, Arc<Source>> = HashMap::new();
+    for row in rows::all(connection, SOURCES, &[&organization.org], SourceRow::read)? {
+        let secrets = if row.is_implied {
+            organization.open_mandrill_secret(vault).into_iter().collect()
+        } else {
+            let stored = SecretRow::all(connection, SecretsOf::Source, row.source)?;
+            ends.extend(SecretRow::next_change(&stored, now));
+            active(&stored, SecretsOf::Source, organization.id, vault, now)
+        };
+        if row.is_implied && sources.contains_key(&row.settings.name) {
+            continue;
+        }
+        let source = Source {
+            id: row.id,
+            is_active: row.is_active && organization.is_active,
+            verifier: verifier(&row.settings, secrets),
+            settings: row.settings,
+            scope: scope.clone(),
+            key: row.source,
+        };
+        sources.insert(source.settings.name.clone(), Arc::new(source));
+    }
+    Ok(sources)
+}
+
+fn build(
+    connection: &Connection,
+    vault: &Vault,
+    organization: &OrganizationRow,
+    row: &EndpointRow,
+    now: Timestamp,
+    ends: &mut Vec<Timestamp>,
+) -> Result<Endpoint> {
+    let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
+    ends.extend(SecretRow::next_change(&stored, now));
+    let (settings, headers_read) = row.settings(organization.id, vault);
+    let secrets = active(&stored, SecretsOf::Endpoint, organization.id, vault, now);
+    Ok(Endpoint {
+        key: EndpointKey(row.endpoint),
+        organization: OrganizationKey(organization.org),
+        organization_id: organization.id,
+        id: row.id,
+        number: row.number,
+        signer: headers_read.and_then(|()| signer(&settings, secrets)),
+        settings,
+        blocked: blocked(organization, row),
+    })
+}
+
+/// Why nothing may be sent to an endpoint now.
+fn blocked(organization: &OrganizationRow, row: &EndpointRow) -> Option<DeadReason> {
+    if row.is_deleted {
+        Some(DeadReason::EndpointDeleted)
+    } else if !organization.is_active {
+        Some(DeadReason::OrganizationInactive)
+    } else {
+        row.disabled.map(|disabled| disabled.dead_reason())
+    }
+}
+
+/// Opens the secrets that are valid now, newest first.
+fn active(
+    stored: &[SecretRow],
+    of: SecretsOf,
+    organization: OrganizationId,
+    vault: &Vault,
+    now: Timestamp,
+) -> Vec<Result<Secret, String>> {
+    stored.iter().filter(|row| row.is_active(now)).map(|row| row.open(of, organization, vault)).collect()
+}
+
+/// One secret that cannot be read makes the whole unusable: leaving it out would refuse, or sign, by chance.
+fn verifier(settings: &SourceSettings, secrets: Vec<Result<Secret, String>>) -> Result<Verifier, Vec<FieldError>> {
+    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>().map_err(|detail| {
+        vec![FieldError { field: "secret".to_owned(), invalid: Invalid::new("unreadable", detail) }]
+    })?;
+    Verifier::compile(&settings.provider, &settings.options, &secrets)
+}
+
+/// Signs with every active secret.
+fn signer(_settings: &EndpointSettings, secrets: Vec<Result<Secret, String>>) -> Result<Signer, String> {
+    let _secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>()?;
+    Ok(Signer)
+}

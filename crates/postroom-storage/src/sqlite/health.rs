@@ -1,0 +1,53 @@
+//! Whether the database can be written, without asking it: the writer says after each transaction.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use tracing::{error, info};
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: AtomicBool,
+    reason: Mutex<String>,
+    waiting: AtomicI64,
+    dead: AtomicI64,
+}
+
+impl Health {
+    /// A transaction was committed.
+    pub(super) fn wrote(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            info!("the database can be written again");
+        }
+    }
+
+    /// A transaction failed.
+    pub(super) fn failed(&self, reason: &rusqlite::Error) {
+        *self.reason.lock() = reason.to_string();
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            error!(error = %reason, "the database cannot be written; nothing is acknowledged until it can");
+        }
+    }
+
+    /// Why the last transaction failed, if it did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failing.load(Ordering::Relaxed).then(|| self.reason.lock().clone())
+    }
+
+    /// How many deliveries wait and how many are dead letters.
+    pub(super) fn exceptions(&self, waiting: i64, dead: i64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.dead.store(dead, Ordering::Relaxed);
+    }
+
+    /// Waiting deliveries.
+    pub(super) fn waiting(&self) -> i64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Dead letters.
+    pub(super) fn dead(&self) -> i64 {
+        self.dead.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,239 @@
+//! The embedded engine: one SQLite file, one writer thread, no server.
+//!
+//! Events and attempts are only appended; a delivery gets a row of its own only when it is not on the straight way
+//! ([`exceptions`]). Everything that writes goes through one queue to one thread, which puts all that waits into one
+//! transaction with one flush to the disk ([`writer`]). What every request asks for is answered from memory
+//! ([`directory`]). One server has the directory at a time; commands change configuration beside it.
+
+mod api;
+mod authorizer;
+mod configuration;
+mod convert;
+mod directory;
+mod exceptions;
+mod health;
+mod index;
+mod metrics;
+pub mod migrate;
+mod open;
+mod platform;
+mod reads;
+mod receiver;
+mod rows;
+mod usage;
+mod vault;
+mod worker;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use postroom_domain::keyring::Keyring;
+use postroom_domain::{Clock, Timestamp};
+use rusqlite::Connection;
+use tracing::info;
+
+use self::directory::{Directory, Entry};
+use self::health::Health;
+use self::metrics::Metrics;
+pub use self::open::OpenError;
+use self::reads::Readers;
+use self::vault::Vault;
+use self::writer::{Effects, Writer};
+use crate::worker::EndpointKey;
+use crate::{Error, Handoff, Result, Storage};
+
+/// After how long a delivery that is still in memory gets a row of its own.
+const SLOW_AFTER: Duration = Duration::from_secs(10);
+
+/// How to open a database.
+pub struct Options {
+    /// Where the files are; made if it is not there.
+    pub data_dir: PathBuf,
+    /// Opens and seals secrets.
+    pub keyring: Keyring,
+    /// Says what time it is.
+    pub clock: Clock,
+    /// Takes fresh deliveries.
+    pub handoff: Arc<dyn Handoff>,
+    /// How long an external id is recognised.
+    pub dedupe_window: Duration,
+    /// How long events are kept.
+    pub retention: Duration,
+    /// How long an attempt takes at most at an endpoint that says nothing else.
+    pub default_attempt_timeout: Duration,
+    /// Server or command.
+    pub mode: Mode,
+}
+
+/// Who opens a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The server: alone on its directory, migrates, recovers, delivers.
+    Serve,
+    /// A command: changes configuration, also while a server is running, which sees it within a second or two.
+    Beside,
+}
+
+/// An open database.
+#[derive(Clone)]
+struct Sqlite(Arc<Engine>);
+
+struct Engine {
+    /// Dropped first: it still uses the rest.
+    writer: Writer,
+    readers: Readers,
+    directory: Arc<Directory>,
+    vault: Arc<Vault>,
+    clock: Clock,
+    handoff: Arc<dyn Handoff>,
+    health: Arc<Health>,
+    mode: Mode,
+    /// Given up last.
+    lock: Mutex<Option<open::Lock>>,
+}
+
+/// Opens a database: takes the lock, migrates, checks the keys, recovers what a crash left open, and starts the writer.
+///
+/// # Errors
+/// Each text says what to do.
+pub fn open(options: Options) -> Result<Storage, OpenError> {
+    open::prepare_directory(&options.data_dir)?;
+    let lock = lock(&options)?;
+    let mut connection = open::connect(&options.data_dir)?;
+    open::bring_up_to_date(&mut connection, lock.is_some())?;
+    let vault = Arc::new(Vault::open(&mut connection, options.keyring)?);
+    let now = options.clock.now();
+    let directory =
+        Directory::load(&connection, &vault, now).map_err(|error| OpenError::Configuration(error.into()))?;
+    let directory = Arc::new(directory);
+    if options.mode == Mode::Serve {
+        let recovered = writer::recover(&mut connection, now)?;
+        if recovered > 0 {
+            info!(
+                deliveries = recovered,
+                "{recovered} deliveries of the last run have no known outcome and are made again"
+            );
+        }
+    }
+    let readers = Readers::open(&options.data_dir)?;
+    let health = Arc::new(Health::default());
+    let settings = writer::Settings {
+        clock: options.clock.clone(),
+        handoff: options.handoff.clone(),
+        directory: directory.clone(),
+        metrics: Arc::new(Metrics::new()),
+        health: health.clone(),
+        dedupe_window: options.dedupe_window,
+        slow_after: SLOW_AFTER,
+        default_attempt_timeout: options.default_attempt_timeout,
+        beside: options.mode == Mode::Beside,
+    };
+    let engine = Sqlite(Arc::new(Engine {
+        writer: Writer::start(connection, settings)?,
+        readers,
+        directory,
+        vault,
+        clock: options.clock,
+        handoff: options.handoff,
+        health,
+        mode: options.mode,
+        lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),
+    }));
+    Ok(engine.storage())
+}
+
+/// The server must have the lock; a command takes it while it looks after the schema, if no server has it.
+fn lock(options: &Options) -> Result<Option<open::Lock>, OpenError> {
+    match (open::Lock::take(&options.data_dir), options.mode) {
+        (Ok(mut lock), Mode::Serve) => {
+            lock.announce(&options.keyring)
+                .map_err(|source| OpenError::Directory { path: options.data_dir.clone(), source })?;
+            Ok(Some(lock))
+        }
+        (Err(OpenError::Locked(_)), Mode::Beside) => Ok(None),
+        (taken, _) => taken.map(Some),
+    }
+}
+
+/// What a change of configuration leaves to be done.
+struct Changed<T> {
+    /// Whose configuration was changed.
+    org: i64,
+    /// Endpoints that delivery has to look at again.
+    wake: Vec<EndpointKey>,
+    value: T,
+}
+
+impl Sqlite {
+    fn storage(&self) -> Storage {
+        let engine = Arc::new(self.clone());
+        Storage {
+            authorizer: engine.clone(),
+            receiver: engine.clone(),
+            worker: engine.clone(),
+            api: engine.clone(),
+            platform: engine,
+        }
+    }
+
+    /// Runs a transaction that is not configuration; resolves when it is durable.
+    async fn write<T, F>(&self, write: F) -> Result<T>
+    where
+        F: FnOnce(&Connection, &mut Effects) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.writer.queue.run(write).await
+    }
+
+    /// Changes configuration; resolves when it is durable and the directory shows it. A task of its own does it: a
+    /// caller that goes away in between must not leave the directory behind the database.
+    async fn configure<T, F>(&self, change: F) -> Result<T>
+    where
+        F: FnOnce(&Connection, &mut Effects) -> Result<Changed<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let engine = self.clone();
+        let task = tokio::spawn(async move {
+            let changed = engine.write(change).await?;
+            engine.reload(changed.org).await?;
+            for endpoint in changed.wake {
+                engine.0.handoff.wake(endpoint);
+            }
+            Ok(changed.value)
+        });
+        task.await.map_err(|ended| Error::Internal(ended.into()))?
+    }
+
+    async fn read<T, F>(&self, read: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.readers.read(read).await
+    }
+
+    /// Reads one organization's configuration again.
+    async fn reload(&self, org: i64) -> Result<()> {
+        let engine = self.0.clone();
+        self.0
+            .readers
+            .borrow(move |connection| engine.directory.reload(connection, &engine.vault, org, engine.clock.now()))
+            .await
+    }
+
+    /// The entry as it is at this moment: secrets whose time has come are gone from it.
+    async fn fresh(&self, entry: Arc<Entry>) -> Result<Arc<Entry>> {
+        if !entry.is_stale(self.now()) {
+            return Ok(entry);
+        }
+        self.reload(entry.org).await?;
+        self.0.directory.entry(entry.org).ok_or(Error::NotFound { kind: "organization" })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+}

@@ -1,0 +1,100 @@
+//! Organizations, and the installation's own upkeep.
+
+use async_trait::async_trait;
+use postroom_domain::{OrganizationId, Timestamp};
+
+use super::configuration::endpoints::Owner;
+use super::configuration::{endpoints, keys, organizations};
+use super::reads::page;
+use super::{Changed, Sqlite};
+use crate::api::{Page, PageRequest};
+use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::{Platform, Result, Scope, SuperAdmin};
+
+#[async_trait]
+impl Platform for Sqlite {
+    async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
+        let vault = self.0.vault.clone();
+        self.configure(move |connection, _| {
+            let (org, organization) = organizations::create(connection, &vault, &new.organization, now)?;
+            let api_key = keys::create(connection, org, &new.api_key, now)?;
+            let owner = Owner { org, organization: organization.id };
+            let endpoint = match &new.endpoint {
+                Some(endpoint) => Some(endpoints::create(connection, &vault, &owner, endpoint, now)?),
+                None => None,
+            };
+            let slug = organization.slug.as_str().into();
+            let scope = Scope { organization: organization.id, org, slug, actor: by.0 };
+            Ok(Changed { org, wake: Vec::new(), value: Tenant { organization, scope, api_key, endpoint } })
+        })
+        .await
+    }
+
+    async fn organization_create(&self, _by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
+        let vault = self.0.vault.clone();
+        self.configure(move |connection, _| {
+            let (org, organization) = organizations::create(connection, &vault, &new, now)?;
+            Ok(Changed { org, wake: Vec::new(), value: organization })
+        })
+        .await
+    }
+
+    async fn organization_list(&self, _by: SuperAdmin, request: PageRequest) -> Result<Page<Organization>> {
+        let now = self.now();
+        self.read(move |connection| {
+            page::by_id(
+                &request,
+                |after, limit| organizations::list(connection, after, limit, now),
+                |row| row.id.to_bytes(),
+            )
+        })
+        .await
+    }
+
+    async fn organization_get(&self, _by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
+        let now = self.now();
+        self.read(move |connection| organizations::get(connection, id, now)).await
+    }
+
+    async fn organization_update(
+        &self,
+        _by: SuperAdmin,
+        id: OrganizationId,
+        change: OrganizationChange,
+        now: Timestamp,
+    ) -> Result<Organization> {
+        let vault = self.0.vault.clone();
+        self.configure(move |connection, _| {
+            let (org, organization) = organizations::update(connection, &vault, id, change, now)?;
+            Ok(Changed { org, wake: Vec::new(), value: organization })
+        })
+        .await
+    }
+
+    async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
+        let (scope, now) = (scope.clone(), self.now());
+        self.read(move |connection| organizations::of_scope(connection, &scope, now)).await
+    }
+
+    async fn health(&self) -> Result<()> {
+        if let Some(reason) = self.0.health.failure() {
+            return Err(crate::Error::Unavailable(reason.into()));
+        }
+        self.read(|connection| Ok(connection.query_row("select value from revision", [], |_| Ok(()))?)).await
+    }
+
+    async fn gauges(&self) -> Result<Vec<Gauge>> {
+        Ok(Vec::new())
+    }
+
+    async fn upkeep(&self, _now: Timestamp) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.writer.queue.close().await;
+        self.0.readers.close();
+        drop(self.0.lock.lock().take());
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading: a few connections that cannot write, used off the asynchronous threads.
+
+pub(super) mod page;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::open::{self, OpenError};
+use crate::{Error, Result};
+
+/// How many reads run at once; more wait.
+const CONNECTIONS: usize = 4;
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(super) struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    free: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        let idle: Vec<Connection> =
+            (0..CONNECTIONS).map(|_| open::connect_reader(data_dir)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), free: Arc::new(Semaphore::new(CONNECTIONS)) })
+    }
+
+    /// Runs `read` on one snapshot of the database.
+    pub(super) async fn read<T, F>(&self, read: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.borrow(|connection| read(&*connection.unchecked_transaction()?)).await
+    }
+
+    /// Runs `read` on a connection; each statement sees what is committed by then.
+    pub(super) async fn borrow<T, F>(&self, read: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let permit = self.free.clone().acquire_owned().await.map_err(|closed| Error::Unavailable(closed.into()))?;
+        let idle = self.idle.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let Some(connection) = idle.lock().pop() else { return Err(super::convert::broken("no reader is idle")) };
+            let lent = Lent { connection: Some(connection), idle };
+            let Some(connection) = &lent.connection else { return Err(super::convert::broken("no reader is idle")) };
+            read(connection)
+        });
+        task.await.map_err(|ended| Error::Internal(ended.into()))?
+    }
+
+    /// No read begins any more.
+    pub(super) fn close(&self) {
+        self.free.close();
+        self.idle.lock().clear();
+    }
+}
+
+/// A connection that goes back when the read is done, also when it panics.
+struct Lent {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.idle.lock().extend(self.connection.take());
+    }
+}

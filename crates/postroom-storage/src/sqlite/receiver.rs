@@ -1,0 +1,73 @@
+//! Accepts events: finds the source, matches endpoints in the caller's task, hands over to the writer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+
+use super::convert::pack_headers;
+use super::writer::{Counting, Record};
+use super::{Mode, Sqlite};
+use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
+use crate::{Error, Receiver, Result};
+use postroom_domain::RejectionId;
+
+#[async_trait]
+impl Receiver for Sqlite {
+    async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
+        let Some(entry) = self.0.directory.by_slug(organization_slug) else { return Ok(None) };
+        Ok(self.fresh(entry).await?.source(source_name))
+    }
+
+    async fn event_record(&self, event: NewEvent) -> Result<Recorded> {
+        let record = self.resolve(event)?;
+        self.0.writer.queue.record(Box::new(record)).await
+    }
+
+    async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {
+        self.keep_rejection(rejection).await
+    }
+}
+
+impl Sqlite {
+    /// Everything about an event that needs no transaction.
+    fn resolve(&self, event: NewEvent) -> Result<Record> {
+        if self.0.mode == Mode::Beside {
+            return Err(Error::Unavailable("events are recorded by the server only".into()));
+        }
+        let (scope, source) = match &event.origin {
+            Origin::Source(source) => (&source.scope, Some(source)),
+            Origin::Organization(scope) => (scope, None),
+        };
+        let entry = self.0.directory.entry(scope.org).ok_or(Error::NotFound { kind: "organization" })?;
+        let source_id = source.map(|source| source.id);
+        let endpoints = entry.wanting(&event.event_type, source_id, &event.body);
+        let owner: (u8, i64) = source.map_or((b'o', entry.org), |source| (b's', source.key));
+        Ok(Record {
+            org: entry.org,
+            source: source.map(|source| source.key),
+            guard: event.external_id.as_ref().map(|id| guard_hash(owner, id.as_str())),
+            packed_headers: pack_headers(&event.headers),
+            headers: event.headers,
+            endpoints,
+            count: Counting::Upto(entry.limit),
+            event_type: event.event_type,
+            external_id: event.external_id,
+            body: event.body,
+            received_at: event.received_at,
+        })
+    }
+}
+
+/// What an external id is recognised by: 128 bits of the SHA-256 of whose it is and the id. Ids of sources and of the
+/// organization itself never meet.
+pub(super) fn guard_hash(owner: (u8, i64), external_id: &str) -> [u8; 16] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&[owner.0]);
+    context.update(&owner.1.to_be_bytes());
+    context.update(external_id.as_bytes());
+    let digest = context.finish();
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest.as_ref()[..16]);
+    hash
+}

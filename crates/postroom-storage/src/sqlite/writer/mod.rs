@@ -1,0 +1,185 @@
+//! The one thread that writes.
+//!
+//! It takes everything that waits (no timer), writes it in one transaction with one flush to the disk, and answers. At a
+//! low load a transaction holds one event and the acknowledgement takes one flush; under load transactions grow by
+//! themselves.
+
+mod batch;
+mod effects;
+mod ids;
+mod outstanding;
+mod queue;
+mod record;
+mod recover;
+mod settle;
+mod state;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postroom_domain::Clock;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+pub(in crate::sqlite) use effects::{Effects, ExceptionState};
+pub(in crate::sqlite) use queue::{Counting, Queue, Record, Settle};
+pub(in crate::sqlite) use recover::recover;
+use state::State;
+
+use self::queue::Command;
+use super::directory::Directory;
+use super::health::Health;
+use super::metrics::Metrics;
+use super::open::OpenError;
+use crate::Handoff;
+use crate::worker::EndpointKey;
+
+/// The most events in one transaction.
+const BATCH_EVENTS: usize = 256;
+/// The most bytes of events and answers in one transaction; the last one may exceed it.
+const BATCH_BYTES: usize = 1 << 20;
+/// The most commands of any kind in one transaction.
+const BATCH_COMMANDS: usize = 1_024;
+/// How long the writer waits for commands while something is still to be written down.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long it waits when there is nothing else to do.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What the writer works with.
+pub(in crate::sqlite) struct Settings {
+    pub(in crate::sqlite) clock: Clock,
+    pub(in crate::sqlite) handoff: Arc<dyn Handoff>,
+    pub(in crate::sqlite) directory: Arc<Directory>,
+    pub(in crate::sqlite) metrics: Arc<Metrics>,
+    pub(in crate::sqlite) health: Arc<Health>,
+    pub(in crate::sqlite) dedupe_window: Duration,
+    /// After how long a delivery in memory gets a row.
+    pub(in crate::sqlite) slow_after: Duration,
+    pub(in crate::sqlite) default_attempt_timeout: Duration,
+    /// Another process is the server: it has to be told about changes.
+    pub(in crate::sqlite) beside: bool,
+}
+
+impl Settings {
+    /// How long an attempt at an endpoint takes at most.
+    fn attempt_timeout(&self, endpoint: EndpointKey) -> Duration {
+        let own = self.directory.endpoint(endpoint).and_then(|(endpoint, _)| endpoint.settings.timeout_ms);
+        own.map_or(self.default_attempt_timeout, |millis| Duration::from_millis(u64::from(millis)))
+    }
+
+    /// Shows figures that only the writer knows.
+    fn publish(&self, state: &State) {
+        let (waiting, dead) = state.exceptions.total();
+        self.health.exceptions(waiting, dead);
+    }
+}
+
+/// The thread's own.
+struct Thread {
+    connection: Connection,
+    inbox: Receiver<Command>,
+    settings: Settings,
+    state: State,
+    /// When the watermark was last written.
+    marked_at: Instant,
+}
+
+/// The writer as its callers hold it. Dropping it ends the thread and waits for that.
+pub(in crate::sqlite) struct Writer {
+    /// The way in.
+    pub(in crate::sqlite) queue: Queue,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread on a connection that is up to date and recovered.
+    pub(in crate::sqlite) fn start(connection: Connection, settings: Settings) -> Result<Self, OpenError> {
+        let state = State::load(&connection)?;
+        settings.publish(&state);
+        let (sender, inbox) = mpsc::channel();
+        let thread = Thread { connection, inbox, settings, state, marked_at: Instant::now() };
+        let thread = std::thread::Builder::new()
+            .name("postroom-writer".to_owned())
+            .spawn(move || thread.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Self { queue: Queue::new(sender), thread: Some(thread) })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close_now();
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            let (commands, closing) = self.gather();
+            if !commands.is_empty() || self.has_chores() {
+                self.turn(commands);
+            }
+            if let Some(done) = closing {
+                self.end();
+                // The connection goes first: whoever waits may open the files again.
+                drop(self);
+                let _caller_gone = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Everything that waits, up to the size of one transaction; waits for the first command.
+    fn gather(&mut self) -> (VecDeque<Command>, Option<oneshot::Sender<()>>) {
+        let mut commands = VecDeque::new();
+        let (mut events, mut bytes) = (0, 0);
+        let patience = if self.is_settled() { IDLE } else { PATIENCE };
+        let mut next = match self.inbox.recv_timeout(patience) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return (commands, Some(oneshot::channel().0)),
+        };
+        while let Some(command) = next {
+            match &command {
+                Command::Close(_) => {
+                    let Command::Close(done) = command else { break };
+                    return (commands, Some(done));
+                }
+                Command::Record { record, .. } => {
+                    events += 1;
+                    bytes += record.body.len();
+                }
+                Command::Settle { settle, .. } => bytes += settle.bytes(),
+                Command::Job { .. } => {}
+            }
+            commands.push_back(command);
+            let full = events >= BATCH_EVENTS || bytes >= BATCH_BYTES || commands.len() >= BATCH_COMMANDS;
+            next = if full { None } else { self.inbox.try_recv().ok() };
+        }
+        (commands, None)
+    }
+
+    /// Whether nothing is left to be written down later.
+    fn is_settled(&mut self) -> bool {
+        self.state.outstanding.is_empty() && self.state.outstanding.watermark() == self.state.watermark
+    }
+
+    /// Whether a transaction without commands has something to do.
+    fn has_chores(&mut self) -> bool {
+        !self.is_settled() && self.marked_at.elapsed() >= PATIENCE
+    }
+
+    /// Writes down how far the log is settled.
+    fn end(&mut self) {
+        self.marked_at = Instant::now().checked_sub(PATIENCE).unwrap_or(self.marked_at);
+        if !self.is_settled() {
+            self.turn(VecDeque::new());
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The conformance suite: what every engine promises at this boundary, written against the traits only.
+//!
+//! An engine joins with one line at the end of this file.
+
+mod configuration;
+mod delivering;
+mod recording;
+mod support;
+
+/// Runs every test of the suite on one engine.
+macro_rules! conformance {
+    ($engine:ident, $harness:ty; $($module:ident: [$($test:ident),* $(,)?]),* $(,)?) => {
+        mod $engine {
+            $(mod $module {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    crate::$module::$test::<$harness>().await;
+                })*
+            })*
+        }
+    };
+}
+
+/// The names of all tests, once.
+macro_rules! suite {
+    ($engine:ident, $harness:ty) => {
+        conformance! { $engine, $harness;
+            recording: [
+                an_event_goes_to_every_endpoint_that_wants_it,
+                an_external_id_is_recorded_once_within_the_window,
+                one_of_many_concurrent_events_with_one_id_is_recorded,
+                the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_free,
+                what_finds_no_room_in_memory_waits_in_storage,
+            ],
+            delivering: [
+                an_unsettled_delivery_is_found_again_after_a_restart_and_a_settled_one_is_not,
+                a_failed_delivery_waits_for_its_time_until_it_succeeds_or_is_dead,
+                a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_everything_since,
+                a_delivery_can_be_moved_without_an_attempt,
+            ],
+            configuration: [
+            ],
+        }
+    };
+}
+
+suite!(sqlite, crate::support::Sqlite);

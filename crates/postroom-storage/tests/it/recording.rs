@@ -1,0 +1,106 @@
+//! Accepted means kept: what happens to an event until it is acknowledged.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use postroom_storage::platform::OrganizationChange;
+use postroom_storage::{Error, SuperAdmin};
+
+use crate::support::{Harness, Room, pattern};
+
+pub async fn an_event_goes_to_every_endpoint_that_wants_it<H: Harness>() {
+    let room = Room::<H>::new();
+    let (acme, other) = (room.organization("acme").await, room.organization("other").await);
+    room.endpoint(&acme).await;
+    room.endpoint_of(&acme, |settings| settings.event_types = vec![pattern("order.*")]).await;
+    room.endpoint_of(&acme, |settings| settings.event_types = vec![pattern("user.made")]).await;
+    room.endpoint(&other).await;
+
+    let recorded = room.send(&acme, "order.paid").await;
+    assert!(!recorded.duplicate);
+    assert_eq!(recorded.deliveries, 2);
+    let handed_over = room.handed_over();
+    assert_eq!(handed_over.len(), 2);
+    for (event, _) in handed_over {
+        assert_eq!(event.id, recorded.id);
+        assert_eq!(event.event_type, "order.paid");
+        assert_eq!(event.headers, [("content-type".to_owned(), "application/json".to_owned())]);
+    }
+    assert_eq!(room.send(&other, "order.paid").await.deliveries, 1);
+    assert_eq!(room.send(&acme, "nobody.cares").await.deliveries, 1);
+}
+
+pub async fn an_external_id_is_recorded_once_within_the_window<H: Harness>() {
+    let room = Room::<H>::new();
+    let (acme, other) = (room.organization("acme").await, room.organization("other").await);
+    room.endpoint(&acme).await;
+
+    let first = room.try_send(&acme, "a", Some("id-1")).await.unwrap();
+    let again = room.try_send(&acme, "b", Some("id-1")).await.unwrap();
+    assert_eq!((again.id, again.duplicate, again.deliveries), (first.id, true, 1));
+    assert_eq!(room.handed_over().len(), 1, "a duplicate goes nowhere");
+    assert!(!room.try_send(&other, "a", Some("id-1")).await.unwrap().duplicate, "ids of organizations never meet");
+
+    let room = room.reopen();
+    assert!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().duplicate, "a restart forgets nothing");
+    room.hands.forward(Duration::from_secs(7 * 24 * 3600 - 1));
+    assert_eq!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().id, first.id);
+    room.hands.forward(Duration::from_secs(1));
+    let later = room.try_send(&acme, "a", Some("id-1")).await.unwrap();
+    assert!(!later.duplicate, "the window has passed");
+    assert_eq!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().id, later.id);
+}
+
+pub async fn one_of_many_concurrent_events_with_one_id_is_recorded<H: Harness>() {
+    let room = Room::<H>::new();
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let all = join_all((0..100).map(|n| room.try_send(&acme, "a", Some(["x", "y"][n % 2])))).await;
+    let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+    assert_eq!(all.iter().filter(|recorded| !recorded.duplicate).count(), 2);
+    let ids: HashSet<_> = all.iter().map(|recorded| recorded.id).collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(room.handed_over().len(), 2);
+}
+
+pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_free<H: Harness>() {
+    let room = Room::<H>::new();
+    let acme = room.organization("acme").await;
+    let limit = OrganizationChange { webhook_limit: Some(Some(20)), ..OrganizationChange::default() };
+    let (by, id) = (SuperAdmin::by_operator(), acme.organization.id);
+    room.storage.platform.organization_update(by, id, limit, room.now()).await.unwrap();
+
+    let ids: Vec<String> = (0..50).map(|n| format!("id-{n}")).collect();
+    let all = join_all(ids.iter().map(|id| room.try_send(&acme, "a", Some(id)))).await;
+    let kept: Vec<&String> = ids.iter().zip(&all).filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect();
+    assert_eq!(kept.len(), 20);
+    for refused in all.iter().filter_map(|answer| answer.as_ref().err()) {
+        let Error::LimitReached { limit: 20, resets_at } = refused else { panic!("{refused:?}") };
+        assert_eq!(resets_at.to_string(), "2026-12-01T00:00:00.000Z");
+    }
+    assert!(room.try_send(&acme, "a", Some(kept[0])).await.unwrap().duplicate, "answered above the limit too");
+    let organization = room.storage.platform.organization_of(&acme.scope).await.unwrap();
+    assert_eq!((organization.webhook_count, organization.webhook_limit), (20, Some(20)));
+
+    let room = room.reopen();
+    assert!(room.try_send(&acme, "a", None).await.is_err(), "the count survives a restart");
+    room.hands.forward(Duration::from_secs(10 * 24 * 3600));
+    assert!(room.try_send(&acme, "a", None).await.is_ok(), "a new month begins");
+}
+
+pub async fn what_finds_no_room_in_memory_waits_in_storage<H: Harness>() {
+    let room = Room::<H>::new();
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    room.endpoint(&acme).await;
+    room.lanes.room.store(1, SeqCst);
+    let recorded = room.send(&acme, "a").await;
+    let (in_memory, waiting) = (room.handed_over(), room.waiting().await);
+    assert_eq!((recorded.deliveries, in_memory.len(), waiting.len()), (2, 1, 1));
+    assert_eq!(waiting[0].event.id, recorded.id);
+    assert_eq!((waiting[0].due_at, waiting[0].attempts), (room.now(), 0));
+    assert_ne!(waiting[0].delivery.endpoint, in_memory[0].1);
+    assert_eq!(*room.lanes.woken.lock(), [waiting[0].delivery.endpoint]);
+}

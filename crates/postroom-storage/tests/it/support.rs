@@ -1,0 +1,312 @@
+//! A room to test in: an engine on a temporary place, a clock set by hand, and a delivery side that only remembers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use postroom_domain::api_key::{self, KeyScope};
+use postroom_domain::delivery::{AttemptError, DeadReason};
+use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
+use postroom_domain::event::{EventType, EventTypePattern, ExternalId};
+use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::Plan;
+use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
+use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, PageRequest};
+use postroom_storage::platform::{NewOrganization, NewTenant, Tenant};
+use postroom_storage::receiver::{NewEvent, Recorded};
+use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
+use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin};
+
+/// What the suite needs of an engine.
+pub trait Harness: Send + Sync + 'static {
+    /// A new, empty place of its own.
+    fn temporary() -> Self;
+    /// Opens the database of this place as the server does.
+    fn open(&self, opening: Opening) -> Storage;
+}
+
+/// What an engine is opened with.
+pub struct Opening {
+    pub clock: Clock,
+    pub handoff: Arc<dyn Handoff>,
+    pub keyring: Keyring,
+    pub dedupe_window: Duration,
+    pub retention: Duration,
+}
+
+/// The embedded engine.
+pub struct Sqlite(tempfile::TempDir);
+
+impl Sqlite {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Harness for Sqlite {
+    fn temporary() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn open(&self, opening: Opening) -> Storage {
+        use postroom_storage::sqlite::{Mode, Options, open};
+        open(Options {
+            data_dir: self.0.path().to_owned(),
+            keyring: opening.keyring,
+            clock: opening.clock,
+            handoff: opening.handoff,
+            dedupe_window: opening.dedupe_window,
+            retention: opening.retention,
+            default_attempt_timeout: Duration::from_secs(15),
+            mode: Mode::Serve,
+        })
+        .unwrap()
+    }
+}
+
+/// A clock set by hand.
+#[derive(Clone)]
+pub struct Hands(Arc<AtomicI64>);
+
+impl Hands {
+    /// 2026-11-22T10:00:00Z.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_795_341_600_000)))
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    pub fn forward(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn clock(&self) -> Clock {
+        let hands = self.clone();
+        Clock::new(move || hands.now())
+    }
+}
+
+/// A delivery side that makes no delivery, but remembers what it was given.
+#[derive(Default)]
+pub struct Lanes {
+    /// At how many reservations it is full.
+    pub room: AtomicI64,
+    pub reserved: AtomicI64,
+    pub delivered: Mutex<Vec<(Arc<StoredEvent>, Vec<EndpointKey>)>>,
+    pub woken: Mutex<Vec<EndpointKey>>,
+    pub processing: Mutex<Vec<DeliveryKey>>,
+}
+
+impl Handoff for Lanes {
+    fn reserve(&self, _: EndpointKey, _: usize) -> bool {
+        if self.reserved.load(Ordering::SeqCst) >= self.room.load(Ordering::SeqCst) {
+            return false;
+        }
+        self.reserved.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    fn deliver(&self, event: Arc<StoredEvent>, endpoints: Vec<EndpointKey>) {
+        self.delivered.lock().push((event, endpoints));
+    }
+
+    fn release(&self, _: EndpointKey, _: usize) {
+        self.reserved.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake(&self, endpoint: EndpointKey) {
+        self.woken.lock().push(endpoint);
+    }
+
+    fn is_processing(&self, delivery: DeliveryKey) -> bool {
+        self.processing.lock().contains(&delivery)
+    }
+}
+
+/// See the [module](self).
+pub struct Room<H> {
+    pub harness: H,
+    pub hands: Hands,
+    pub lanes: Arc<Lanes>,
+    pub keys: Secret,
+    pub storage: Storage,
+}
+
+impl<H: Harness> Room<H> {
+    pub fn new() -> Self {
+        let (harness, hands, keys) = (H::temporary(), Hands::new(), Keyring::generate());
+        let lanes = Arc::new(Lanes { room: AtomicI64::new(1_000_000), ..Lanes::default() });
+        let storage = harness.open(opening(&hands, &lanes, &keys));
+        Self { harness, hands, lanes, keys, storage }
+    }
+
+    /// Gives the database up without any goodbye but that of the operating system, and opens it again with a delivery
+    /// side that has forgotten everything.
+    pub fn reopen(self) -> Self {
+        let Self { harness, hands, lanes, keys, storage } = self;
+        drop(storage);
+        let fresh = Arc::new(Lanes { room: AtomicI64::new(lanes.room.load(Ordering::SeqCst)), ..Lanes::default() });
+        let storage = harness.open(opening(&hands, &fresh, &keys));
+        Self { harness, hands, lanes: fresh, keys, storage }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.hands.now()
+    }
+
+    /// An organization with a key, and no limit.
+    pub async fn organization(&self, slug: &str) -> Tenant {
+        let api_key = new_key();
+        let new = NewTenant { organization: new_organization(slug), api_key, endpoint: None };
+        self.storage.platform.tenant_create(SuperAdmin::by_operator(), new, self.now()).await.unwrap()
+    }
+
+    /// An endpoint that wants everything.
+    pub async fn endpoint(&self, tenant: &Tenant) -> EndpointView {
+        self.endpoint_of(tenant, |_| {}).await
+    }
+
+    /// An endpoint with settings of its own.
+    pub async fn endpoint_of(&self, tenant: &Tenant, change: impl FnOnce(&mut EndpointSettings)) -> EndpointView {
+        let mut settings = settings("https://example.com/hook");
+        change(&mut settings);
+        let new = NewEndpoint { settings, secret: Secret::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") };
+        self.storage.api.endpoint_create(&tenant.scope, new, self.now()).await.unwrap()
+    }
+
+    /// Sends an event of the organization's own.
+    pub async fn send(&self, tenant: &Tenant, event_type: &str) -> Recorded {
+        self.try_send(tenant, event_type, None).await.unwrap()
+    }
+
+    /// Sends an event with an id of the sender's.
+    pub async fn try_send(&self, tenant: &Tenant, event_type: &str, id: Option<&str>) -> Result<Recorded> {
+        self.storage.receiver.event_record(new_event(tenant, event_type, id, self.now())).await
+    }
+
+    /// The deliveries that were handed over since the last question.
+    pub fn handed_over(&self) -> Vec<(Arc<StoredEvent>, EndpointKey)> {
+        let delivered = std::mem::take(&mut *self.lanes.delivered.lock());
+        delivered.into_iter().flat_map(|(event, to)| to.into_iter().map(move |one| (event.clone(), one))).collect()
+    }
+
+    /// All waiting exceptions, of all endpoints, whenever they are due.
+    pub async fn waiting(&self) -> Vec<postroom_storage::worker::Due> {
+        let far = self.now() + Duration::from_secs(400 * 24 * 3600);
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let heads = self.storage.worker.pending_heads(after, 2).await.unwrap();
+            let Some((last, _)) = heads.last() else { return all };
+            after = Some(*last);
+            for (endpoint, _) in heads {
+                all.extend(self.storage.worker.pending_due(endpoint, far, 1000, usize::MAX).await.unwrap());
+            }
+        }
+    }
+}
+
+fn opening(hands: &Hands, lanes: &Arc<Lanes>, keys: &Secret) -> Opening {
+    Opening {
+        clock: hands.clock(),
+        handoff: lanes.clone(),
+        keyring: Keyring::parse(keys).unwrap(),
+        dedupe_window: Duration::from_secs(7 * 24 * 3600),
+        retention: Duration::from_secs(30 * 24 * 3600),
+    }
+}
+
+pub fn new_organization(slug: &str) -> NewOrganization {
+    NewOrganization {
+        name: slug.to_owned(),
+        slug: slug.to_owned(),
+        plan: Plan::Premium,
+        webhook_limit: None,
+        is_active: true,
+        mandrill_webhook_secret: None,
+    }
+}
+
+pub fn new_key() -> NewApiKey {
+    let (_, hash) = api_key::generate();
+    NewApiKey {
+        name: "test".to_owned(),
+        scopes: vec![KeyScope::Admin],
+        expires_at: None,
+        hash,
+        last_four: "abcd".to_owned(),
+    }
+}
+
+pub fn settings(url: &str) -> EndpointSettings {
+    EndpointSettings {
+        url: EndpointUrl::parse(url).unwrap(),
+        description: String::new(),
+        event_types: Vec::new(),
+        source_ids: Vec::new(),
+        filter: None,
+        retry_schedule: None,
+        timeout_ms: None,
+        rate_limit: None,
+        headers: Vec::new(),
+        signature: SignatureScheme::HmacSha256,
+    }
+}
+
+pub fn pattern(text: &str) -> EventTypePattern {
+    EventTypePattern::parse(text).unwrap()
+}
+
+pub fn new_event(tenant: &Tenant, event_type: &str, id: Option<&str>, now: Timestamp) -> NewEvent {
+    NewEvent::sent(
+        tenant.scope.clone(),
+        EventType::parse(event_type).unwrap(),
+        id.map(|id| ExternalId::parse(id).unwrap()),
+        Bytes::from(format!(r#"{{"type":"{event_type}","data":{{"total":7}}}}"#)),
+        now,
+    )
+}
+
+/// What the worker says after an attempt at a fresh delivery.
+pub fn settlement(
+    event: EventId,
+    delivery: DeliveryKey,
+    number: u32,
+    status: u16,
+    next: Transition,
+    now: Timestamp,
+) -> Settlement {
+    Settlement {
+        delivery,
+        delivery_id: DeliveryId { event, endpoint_number: 1, run: delivery.run },
+        attempt: Attempt {
+            id: AttemptId::new(now),
+            number,
+            url: "https://example.com/hook".to_owned(),
+            response: Some(Response {
+                status,
+                headers: vec![("x-answer".to_owned(), "1".to_owned())],
+                body: Bytes::from_static(b"answer"),
+            }),
+            error: None::<AttemptError>,
+            duration: Duration::from_millis(12),
+        },
+        attempts_of_schedule: number,
+        next,
+    }
+}
+
+pub fn page(limit: usize) -> PageRequest {
+    PageRequest { limit, after: None }
+}
+
+pub const EXHAUSTED: Transition = Transition::Dead(DeadReason::RetriesExhausted);
+
+pub fn is_not_found<T: std::fmt::Debug>(result: Result<T>) -> bool {
+    matches!(result, Err(Error::NotFound { .. }))
+}
