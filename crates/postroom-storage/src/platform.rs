@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use postroom_domain::organization::Plan;
 use postroom_domain::{OrganizationId, Secret, Timestamp};
 
-use crate::api::{EndpointView, NewApiKey, NewEndpoint, Page, PageRequest};
+use crate::api::{
+    EndpointView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, Page, PageRequest, StoredAnswer,
+};
 use crate::{Result, Scope, SuperAdmin};
 
 /// See the [module](self).
@@ -33,6 +35,22 @@ pub trait Platform: Send + Sync {
 
     /// The organization of a scope, for its own administrators.
     async fn organization_of(&self, scope: &Scope) -> Result<Organization>;
+
+    /// A new name for the organization of a scope: all that its own administrators may change of it.
+    async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization>;
+
+    /// Like [`Api::idempotency_begin`](crate::Api::idempotency_begin), for what a super admin does outside of every
+    /// organization.
+    async fn idempotency_begin(&self, by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency>;
+
+    /// Like [`Api::idempotency_finish`](crate::Api::idempotency_finish), for the same.
+    async fn idempotency_finish(
+        &self,
+        by: SuperAdmin,
+        claim: IdempotencyClaim,
+        answer: Option<StoredAnswer>,
+        now: Timestamp,
+    ) -> Result<()>;
 
     /// Whether the database answers and can write. Never waits for the queue of the writer.
     async fn health(&self) -> Result<()>;
