@@ -1,0 +1,397 @@
+//! One attempt: what is sent, and what every kind of answer is worth.
+
+use std::time::Duration;
+
+use postroom_domain::Secret;
+use postroom_domain::delivery::{AttemptError, DeadReason};
+use postroom_domain::endpoint::CustomHeader;
+use postroom_domain::signing::{self, Signer};
+use postroom_storage::Handoff;
+use postroom_storage::worker::Transition;
+
+use crate::receiver::{Receiver, Reply, Then};
+use crate::room::Room;
+
+#[tokio::test]
+async fn an_event_arrives_byte_for_byte_signed_and_with_the_headers_it_needs() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let endpoint = room.endpoint_with(&receiver.url("/hook?a=b"), |endpoint| {
+        endpoint.settings.headers = vec![CustomHeader::new("Authorization", "Bearer t0ken".into()).unwrap()];
+    });
+    let body = "{\"type\" : \"order.paid\", \"é\":\u{1}}\r\n";
+    let seq = room.record_with(&[endpoint], |event| {
+        event.body = body.into();
+        event.headers.push(("x-github-event".into(), "push".into()));
+    });
+    let attempts = room.attempts(1).await;
+    let request = receiver.requests().remove(0);
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/hook?a=b"));
+    assert_eq!(request.body, body.as_bytes());
+    let event = room.memory.state.lock().events[&seq].clone();
+    for (name, value) in [
+        ("host", receiver.address.to_string()),
+        ("content-type", "application/json".into()),
+        ("content-length", body.len().to_string()),
+        ("user-agent", "Postroom/1.2.3".into()),
+        ("authorization", "Bearer t0ken".into()),
+        ("x-github-event", "push".into()),
+        ("webhook-id", event.id.to_string()),
+        ("webhook-timestamp", room.now().as_seconds().to_string()),
+    ] {
+        assert_eq!(request.headers[name], value, "{name}");
+    }
+    assert_eq!(request.headers.len(), 9, "nothing else: {:?}", request.headers);
+    room.verifier().verify(&request.body, &request.headers).unwrap();
+    assert!(room.verifier().verify(b"another body", &request.headers).is_err());
+
+    let (delivery, attempt, next) = &attempts[0];
+    assert_eq!((*delivery, *next, attempt.number), (event.delivery(endpoint), Transition::Done, 1));
+    assert_eq!(attempt.url, receiver.url("/hook?a=b"));
+    let response = attempt.response.as_ref().unwrap();
+    assert_eq!((response.status, &response.body[..], attempt.error), (200, &b"ok"[..], None));
+    assert_eq!(response.headers, [("content-length".to_owned(), "2".to_owned())]);
+}
+
+#[tokio::test]
+async fn while_a_secret_rotates_the_receiver_may_know_the_old_one_or_the_new_one() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let secrets: [Secret; 2] = [(); 2].map(|()| signing::generate(Default::default()));
+    let endpoint = room.endpoint_with(&receiver.url("/"), |endpoint| {
+        endpoint.signer = Ok(Signer::new(&secrets).unwrap());
+    });
+    room.record(&[endpoint]);
+    room.attempts(1).await;
+    let request = receiver.requests().remove(0);
+    for secret in secrets {
+        let verifier = standardwebhooks::Webhook::new(secret.expose_str().unwrap()).unwrap();
+        verifier.verify(&request.body, &request.headers).unwrap();
+    }
+    assert!(room.verifier().verify(&request.body, &request.headers).is_err());
+}
+
+/// What comes back, and what is recorded: status, error, success.
+type Case = (&'static str, Reply, Option<u16>, Option<AttemptError>, bool);
+
+fn answers() -> Vec<Case> {
+    use AttemptError::{Connect, Protocol, Timeout};
+    let head = |status: &str, rest: &str| format!("HTTP/1.1 {status} X\r\n{rest}\r\n");
+    let many = |count: usize| head("200", &format!("content-length: 0\r\n{}", "a: b\r\n".repeat(count - 1)));
+    let keep = |bytes: String| Reply::raw(bytes, Then::KeepAlive);
+    let ending = |bytes: String, then| Reply::raw(bytes, then);
+    vec![
+        ("204", keep(head("204", "")), Some(204), None, true),
+        ("299", Reply::status(299), Some(299), None, true),
+        ("body until close", ending(head("200", "") + "all", Then::Close), Some(200), None, true),
+        ("chunks", keep(head("200", "transfer-encoding: chunked\r\n") + "2\r\nok\r\n0\r\n\r\n"), Some(200), None, true),
+        (
+            "early hints",
+            keep(head("103", "link: x\r\n") + &head("200", "content-length: 0\r\n")),
+            Some(200),
+            None,
+            true,
+        ),
+        ("gzip by name only", Reply::with(200, "content-encoding: gzip\r\n"), Some(200), None, true),
+        ("100 headers", keep(many(100)), Some(200), None, true),
+        ("300", Reply::status(300), Some(300), None, false),
+        ("304", keep(head("304", "")), Some(304), None, false),
+        ("400", Reply::status(400), Some(400), None, false),
+        ("404", Reply::status(404), Some(404), None, false),
+        ("500", Reply::status(500), Some(500), None, false),
+        ("999", Reply::status(999), Some(999), None, false),
+        ("upgrade", keep(head("101", "upgrade: websocket\r\nconnection: upgrade\r\n")), Some(101), None, false),
+        // Status and headers are complete: they decide, whatever happens to the body.
+        (
+            "200, then cut",
+            ending(head("200", "content-length: 9\r\n") + "o", Then::Close),
+            Some(200),
+            Some(Protocol),
+            true,
+        ),
+        (
+            "200, then reset",
+            ending(head("200", "content-length: 9\r\n") + "o", Then::Reset),
+            Some(200),
+            Some(Protocol),
+            true,
+        ),
+        (
+            "200, then silence",
+            ending(head("200", "content-length: 9\r\n") + "o", Then::Hang),
+            Some(200),
+            Some(Timeout),
+            true,
+        ),
+        (
+            "500, then silence",
+            ending(head("500", "content-length: 9\r\n") + "o", Then::Hang),
+            Some(500),
+            Some(Timeout),
+            false,
+        ),
+        (
+            "200, bad chunk",
+            keep(head("200", "transfer-encoding: chunked\r\n") + "zz\r\n"),
+            Some(200),
+            Some(Protocol),
+            true,
+        ),
+        ("101 headers", keep(many(101)), None, Some(Protocol), false),
+        ("20,000 headers", keep(many(20_000)), None, Some(Protocol), false),
+        (
+            "a header of 1 MiB",
+            keep(head("200", &format!("a: {}\r\n", "b".repeat(1 << 20)))),
+            None,
+            Some(Protocol),
+            false,
+        ),
+        ("status line without end", ending("HTTP/1.1 200 ".into(), Then::Hang), None, Some(Timeout), false),
+        ("200, headers cut", ending("HTTP/1.1 200 OK\r\na: b\r\n".into(), Then::Close), None, Some(Connect), false),
+        ("garbage", keep("\0\x01\u{fffd} garbage\r\n\r\n".into()), None, Some(Protocol), false),
+        ("another protocol", keep("SSH-2.0-OpenSSH_9.2\r\n".into()), None, Some(Protocol), false),
+        ("two lengths", keep(head("200", "content-length: 1\r\ncontent-length: 2\r\n")), None, Some(Protocol), false),
+        ("silence", Reply::hang(), None, Some(Timeout), false),
+        ("closed", ending(String::new(), Then::Close), None, Some(Connect), false),
+        ("reset", ending(String::new(), Then::Reset), None, Some(Connect), false),
+        (
+            "headers drop by drop",
+            ending("HTTP/1.1 200 OK\r\na: ".to_owned() + &"b".repeat(999), Then::Drip),
+            None,
+            Some(Timeout),
+            false,
+        ),
+        ("hints for ever", ending(head("103", "link: x\r\n"), Then::Endless), None, Some(Timeout), false),
+    ]
+}
+
+#[tokio::test]
+async fn every_kind_of_answer_has_its_meaning_within_the_deadline() {
+    let room = Room::started();
+    let mut receivers = Vec::new();
+    for (name, reply, status, error, success) in answers() {
+        let receiver = Receiver::always(reply).await;
+        let endpoint = room.endpoint_with(&receiver.url("/"), |e| e.settings.timeout_ms = Some(1000));
+        let seq = room.record(&[endpoint]);
+        receivers.push((receiver, seq, name, status, error, success));
+    }
+    let attempts = room.attempts(receivers.len()).await;
+    for (receiver, seq, name, status, error, success) in receivers {
+        let (_, attempt, next) = attempts.iter().find(|(delivery, ..)| delivery.event == seq).unwrap();
+        let answered = attempt.response.as_ref().map(|response| response.status);
+        assert_eq!((answered, attempt.error), (status, error), "{name}");
+        assert_eq!(*next == Transition::Done, success, "{name}: {next:?}");
+        assert!(attempt.duration < Duration::from_secs(10), "{name} took {:?}", attempt.duration);
+        assert_eq!(receiver.count(), 1, "{name}: one attempt is one request");
+    }
+}
+
+#[tokio::test]
+async fn of_a_long_answer_the_beginning_is_kept_and_the_connection_is_dropped() {
+    let room = Room::started();
+    let kib = |n: usize| "x".repeat(n << 10);
+    let endless = Reply::raw(format!("HTTP/1.1 200 X\r\n\r\n{}", kib(64)), Then::Endless);
+    let long =
+        |n| Reply::raw(format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{}", n << 10, kib(n)), Then::KeepAlive);
+    for (reply, reused) in [(endless, false), (long(1024), false), (long(17), true)] {
+        let receiver = Receiver::always(reply).await;
+        let endpoint = room.endpoint(&receiver.url("/"));
+        let before = room.memory.state.lock().attempts.len();
+        room.record(&[endpoint]);
+        let attempts = room.attempts(before + 1).await;
+        let (_, attempt, next) = &attempts[before];
+        assert_eq!((attempt.error, *next), (None, Transition::Done));
+        assert_eq!(attempt.response.as_ref().unwrap().body, kib(16));
+        if !reused {
+            receiver.all_ended().await;
+        }
+        room.record(&[endpoint]);
+        room.attempts(before + 2).await;
+        assert_eq!(receiver.connections(), if reused { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_failures_and_are_not_followed() {
+    let room = Room::started();
+    let elsewhere = Receiver::always(Reply::status(200)).await;
+    let location = format!("location: {}\r\n", elsewhere.url("/"));
+    let statuses = [301, 302, 303, 307, 308];
+    let receiver = Receiver::new(move |n, _| Reply::with(statuses[n], &location)).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    for (n, status) in statuses.into_iter().enumerate() {
+        room.record(&[endpoint]);
+        let attempts = room.attempts(n + 1).await;
+        let (_, attempt, next) = &attempts[n];
+        assert_eq!(attempt.response.as_ref().unwrap().status, status);
+        assert!(matches!(next, Transition::Wait(_)), "{status}: {next:?}");
+    }
+    assert_eq!(elsewhere.count(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_delivery_follows_the_schedule_and_then_is_a_dead_letter() {
+    let room = Room::started();
+    let receiver = Receiver::new(|n, _| Reply::status([500, 503, 404, 500, 200][n])).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    let seq = room.record(&[endpoint]);
+    for (n, seconds) in [(1, 60), (2, 300), (3, 900)] {
+        let attempts = room.attempts(n).await;
+        let Transition::Wait(at) = attempts[n - 1].2 else { panic!("{:?}", attempts[n - 1].2) };
+        let wait = at.since(room.now());
+        let most = Duration::from_millis(seconds * 1100);
+        assert!((Duration::from_secs(seconds)..=most).contains(&wait), "{wait:?} after attempt {n}");
+        room.pass(wait);
+    }
+    let attempts = room.attempts(4).await;
+    assert_eq!(attempts[3].2, Transition::Dead(DeadReason::RetriesExhausted));
+    let numbers: Vec<_> = attempts.iter().map(|(delivery, attempt, _)| (delivery.event, attempt.number)).collect();
+    assert_eq!(numbers, [(seq, 1), (seq, 2), (seq, 3), (seq, 4)]);
+    let ids: Vec<_> = receiver.requests().iter().map(|r| r.headers["webhook-id"].clone()).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "one event, one webhook-id: {ids:?}");
+    assert_eq!(receiver.count(), 4);
+}
+
+#[tokio::test]
+async fn an_endpoint_can_have_a_schedule_of_its_own() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(500)).await;
+    let none = room.endpoint_with(&receiver.url("/"), |endpoint| {
+        endpoint.settings.retry_schedule = Some(postroom_domain::delivery::RetrySchedule::new(&[]).unwrap());
+    });
+    room.record(&[none]);
+    assert_eq!(room.attempts(1).await[0].2, Transition::Dead(DeadReason::RetriesExhausted));
+}
+
+#[tokio::test]
+async fn retry_after_is_respected_within_limits_where_it_means_something() {
+    let room = Room::started();
+    let date = |seconds: i64| {
+        #[allow(clippy::disallowed_methods)]
+        let at = std::time::SystemTime::now() + Duration::from_secs(seconds.unsigned_abs());
+        httpdate::fmt_http_date(at)
+    };
+    // The first wait of the schedule is 60 s and up to 6 s of jitter; twice that is the limit.
+    for (status, asked, least, most) in [
+        (429, "90".to_owned(), 90, 90),
+        (502, "90".to_owned(), 90, 90),
+        (503, "90".to_owned(), 90, 90),
+        (504, "90".to_owned(), 90, 90),
+        (503, "1".to_owned(), 60, 66),
+        (503, "100000000000000000000".to_owned(), 120, 120),
+        (503, date(100), 95, 101),
+        (503, date(10_000_000), 120, 120),
+        (503, "Thu, 01 Jan 1970 00:00:00 GMT".to_owned(), 60, 66),
+        (503, "soon".to_owned(), 60, 66),
+        (500, "90".to_owned(), 60, 66),
+        (404, "90".to_owned(), 60, 66),
+        (301, "90".to_owned(), 60, 66),
+    ] {
+        let receiver = Receiver::always(Reply::with(status, &format!("retry-after: {asked}\r\n"))).await;
+        let before = room.memory.state.lock().attempts.len();
+        room.record(&[room.endpoint(&receiver.url("/"))]);
+        let Transition::Wait(at) = room.attempts(before + 1).await[before].2 else { panic!("{status}") };
+        let wait = at.since(room.now());
+        let range = Duration::from_secs(least)..=Duration::from_secs(most);
+        assert!(range.contains(&wait), "{status} with {asked}: {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_disabled_and_the_delivery_is_a_dead_letter() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(410)).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    room.record(&[endpoint]);
+    let gone = room.until(|held| held.gone.first().copied()).await;
+    assert_eq!(gone, endpoint);
+    assert_eq!(room.attempts(1).await[0].2, Transition::Dead(DeadReason::EndpointGone));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_blocked_endpoint_and_its_deliveries_are_dead_letters() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let reasons = [DeadReason::EndpointDisabled, DeadReason::EndpointDeleted, DeadReason::OrganizationInactive];
+    let blocked = reasons.map(|reason| room.endpoint_with(&receiver.url("/"), |e| e.blocked = Some(reason)));
+    let missing = postroom_storage::worker::EndpointKey::new(99);
+    room.record(&[&blocked[..], &[missing]].concat());
+    let dead = room.until(|held| (held.dead.len() == 4).then(|| held.dead.clone())).await;
+    for (endpoint, reason) in blocked.into_iter().zip(reasons).chain([(missing, DeadReason::EndpointDeleted)]) {
+        assert!(dead.iter().any(|(delivery, why)| delivery.endpoint == endpoint && *why == reason), "{reason:?}");
+    }
+    assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_secret_can_not_be_used_fails_without_a_request() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let endpoint = room.endpoint_with(&receiver.url("/"), |e| e.signer = Err("the secret can not be decrypted".into()));
+    room.record(&[endpoint]);
+    let (_, attempt, next) = room.attempts(1).await.remove(0);
+    assert_eq!(attempt.error, Some(AttemptError::Configuration));
+    assert!(attempt.response.is_none() && matches!(next, Transition::Wait(_)));
+    assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_uses_the_configuration_of_its_moment() {
+    let room = Room::started();
+    let [old, new] = [Receiver::always(Reply::status(500)).await, Receiver::always(Reply::status(200)).await];
+    let endpoint = room.endpoint(&old.url("/old"));
+    room.record(&[endpoint]);
+    room.attempts(1).await;
+    room.reconfigure(endpoint, &new.url("/new"), |_| {});
+    room.pass(Duration::from_secs(66));
+    let attempts = room.attempts(2).await;
+    assert_eq!(attempts[1].1.url, new.url("/new"));
+    assert_eq!((old.count(), new.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn connections_are_used_again_and_one_that_died_idle_costs_nothing() {
+    let room = Room::started();
+    // Ends the connection on its third request, without a word, as a server does whose idle time is over.
+    let receiver = Receiver::new(|n, _| if n == 2 { Reply::raw("", Then::Close) } else { Reply::status(200) }).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    for n in 1..=4 {
+        room.record(&[endpoint]);
+        let attempts = room.attempts(n).await;
+        assert_eq!(attempts[n - 1].2, Transition::Done);
+    }
+    let connections: Vec<_> = receiver.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 0, 1, 1]);
+    assert!(room.memory.state.lock().attempts.iter().all(|(_, attempt, _)| attempt.number == 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_receiver_closed_is_not_used_again() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::with(200, "connection: close\r\n")).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    for n in 1..=3 {
+        room.record(&[endpoint]);
+        room.attempts(n).await;
+    }
+    assert_eq!(receiver.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_as_processing_while_its_attempt_is_under_way() {
+    let room = Room::started();
+    let receiver = Receiver::always(Reply::hang()).await;
+    let endpoint = room.endpoint(&receiver.url("/"));
+    let seq = room.record(&[endpoint]);
+    receiver.arrived(1).await;
+    let delivery = room.memory.state.lock().events[&seq].delivery(endpoint);
+    assert!(room.lanes.is_processing(delivery));
+    receiver.release();
+    room.attempts(1).await;
+    let ended = async {
+        while room.lanes.is_processing(delivery) {
+            tokio::task::yield_now().await;
+        }
+    };
+    crate::soon(ended).await;
+}
