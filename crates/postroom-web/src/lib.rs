@@ -1,1 +1,55 @@
-//! Being built.
+//! Everything HTTP that comes in: receiving webhooks at `/in/...`, the API under `/v1`, health, metrics and documents.
+//!
+//! [`router`] makes the routes of an [`App`]; [`serve`] accepts connections for them. This crate never delivers anything
+//! and never sees a database: it speaks to storage through its traits, and what it records is delivered by others.
+//!
+//! | Module | What is there |
+//! |---|---|
+//! | [`server`] | the accept loop: deadlines, caps, shutdown |
+//! | `observe` | around every request: id, span, figures, panics |
+//! | `ingest` | `/in/{organization_slug}/{source_name}` |
+//! | `api` | `/v1`, one file for each resource, each with its own router and wire types |
+//! | [`permission`] | who may do what: one table |
+//! | [`problem`] | every error answer |
+//! | `pages` | `/`, health, metrics, the API's document and its page, the pages of problems |
+
+mod api;
+mod app;
+mod cursor;
+mod extract;
+mod idempotency;
+mod ingest;
+mod observe;
+pub mod openapi;
+mod pages;
+pub mod permission;
+mod places;
+pub mod problem;
+pub mod server;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+pub use app::{AdminToken, App, Limits, RenderMetrics, Roles};
+pub use server::{ServerLimits, serve};
+
+/// The routes of this process.
+pub fn router(app: App) -> Router {
+    let roles = app.roles;
+    let state = app::State::new(app);
+    let mut router = pages::router();
+    if roles.receiver {
+        router = router.merge(ingest::router());
+    }
+    if roles.api {
+        let (routes, _) = api::router().split_for_parts();
+        let idempotent = from_fn_with_state(state.clone(), idempotency::idempotent);
+        let authorized = from_fn_with_state(state.clone(), extract::auth::authorize);
+        router = router.merge(routes.route_layer(idempotent).route_layer(authorized));
+    }
+    router
+        .fallback(pages::not_found)
+        .method_not_allowed_fallback(pages::wrong_method)
+        .layer(from_fn_with_state(state.clone(), observe::observe))
+        .with_state(state)
+}

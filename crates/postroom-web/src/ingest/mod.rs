@@ -1,0 +1,174 @@
+//! Receiving: `/in/{organization_slug}/{source_name}`.
+//!
+//! The body is read whole and verified as the raw bytes that arrived, before anything looks into it; it is answered only
+//! when storage says that it is durable. This is the one path that has to carry everybody's load at once, so nothing is
+//! parsed, copied or logged here that need not be.
+
+mod answer;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use postroom_domain::Timestamp;
+use postroom_domain::verify::{self, Outcome, Refusal, Verifier};
+use postroom_storage::receiver::{NewEvent, NewRejection, Source};
+
+use crate::app::{Shared, State as Web};
+use crate::extract::body;
+use crate::pages;
+use crate::problem::{Answer, Code, Problem};
+
+/// How long a provider should wait with a source whose stored secret can not be read: a person has to mend it.
+const UNUSABLE_WAIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/in/{organization_slug}/{source_name}", any(receive))
+}
+
+/// Figures of accepting, found once.
+pub(crate) struct Figures {
+    inbound: metrics::Counter,
+    outbound: metrics::Counter,
+    duplicates: metrics::Counter,
+    duration: metrics::Histogram,
+}
+
+impl Figures {
+    pub fn new() -> Self {
+        Self {
+            inbound: metrics::counter!("postroom_events_accepted_total", "direction" => "inbound"),
+            outbound: metrics::counter!("postroom_events_accepted_total", "direction" => "outbound"),
+            duplicates: metrics::counter!("postroom_events_duplicate_total"),
+            duration: metrics::histogram!("postroom_accept_duration_seconds"),
+        }
+    }
+
+    /// An event was accepted. A repetition counts as such and not as another event.
+    pub fn accepted(&self, inbound: bool, duplicate: bool, began: Instant) {
+        match (duplicate, inbound) {
+            (true, _) => self.duplicates.increment(1),
+            (false, true) => self.inbound.increment(1),
+            (false, false) => self.outbound.increment(1),
+        }
+        self.duration.record(began.elapsed().as_secs_f64());
+    }
+}
+
+async fn receive(State(state): State<Shared>, request: Request) -> Answer<Response> {
+    let began = Instant::now();
+    // The time of arrival: what a signed time is compared with, however slowly the body comes.
+    let received_at = state.now();
+    let (parts, body) = request.into_parts();
+    let source = find(&state, parts.uri.path()).await?;
+    tracing::Span::current().record("organization.id", tracing::field::display(source.scope().organization()));
+    let verifier = usable(&source)?;
+    if parts.method != Method::POST && !verifier.provider().methods().contains(&parts.method.as_str()) {
+        return other_method(&parts.method, verifier);
+    }
+    let whole = body::read(&state, &parts.headers, body).await?;
+    let arrived = Arrived { parts, body: whole.bytes.clone(), received_at };
+    match arrived.verify(verifier, &state.app.public_url) {
+        Outcome::Verified(_) if arrived.parts.method != Method::POST => other_method(&arrived.parts.method, verifier),
+        Outcome::Verified(verified) => {
+            let headers = forwarded(verifier, &arrived.parts.headers);
+            let wanted = verified.answer().cloned();
+            let event = NewEvent::received(source.clone(), verified, headers, arrived.body, received_at);
+            let recorded = state.app.storage.receiver.event_record(event).await;
+            let recorded = recorded.map_err(|error| Problem::from_storage(error, state.now()))?;
+            state.figures.accepted(true, recorded.duplicate, began);
+            Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))
+        }
+        Outcome::Handshake(answer) => Ok(answer::wanted(answer)),
+        Outcome::Refused(refusal) => Err(arrived.refuse(&state, source.clone(), refusal).await),
+    }
+}
+
+/// A request that is whole.
+struct Arrived {
+    parts: Parts,
+    body: Bytes,
+    received_at: Timestamp,
+}
+
+impl Arrived {
+    fn path(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    fn verify(&self, verifier: &Verifier, public_url: &str) -> Outcome {
+        let url = format!("{public_url}{}", self.path());
+        let method = self.parts.method.as_str();
+        let request = verify::Request { method, url: &url, headers: &self.parts.headers, body: &self.body };
+        verifier.verify(&request, self.received_at)
+    }
+
+    /// Keeps the request for its owner to see, and says what was wrong with it, but not which check found out.
+    async fn refuse(self, state: &Web, source: Arc<Source>, refusal: Refusal) -> Problem {
+        let code = refusal_code(refusal);
+        metrics::counter!("postroom_rejections_total", "code" => code.as_str()).increment(1);
+        let rejection = NewRejection {
+            source,
+            code: code.as_str(),
+            check: refusal.check().to_owned(),
+            method: self.parts.method.as_str().to_owned(),
+            path: self.path().to_owned(),
+            headers: self.parts.headers.iter().map(owned).collect(),
+            body: self.body,
+            received_at: self.received_at,
+        };
+        if let Err(error) = state.app.storage.receiver.rejection_record(rejection).await {
+            tracing::warn!(error = %error, "a rejected request could not be kept");
+        }
+        Problem::of(code)
+    }
+}
+
+pub(crate) fn refusal_code(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::SignatureMissing { .. } => Code::SignatureMissing,
+        Refusal::SignatureInvalid { .. } | Refusal::NoSecret => Code::SignatureInvalid,
+        Refusal::TimestampOutOfTolerance { .. } => Code::TimestampOutOfTolerance,
+    }
+}
+
+async fn find(state: &Web, path: &str) -> Answer<Arc<Source>> {
+    let missing = || Problem::of(Code::SourceNotFound);
+    // Slugs and names have no letter that would be percent-encoded.
+    let (slug, name) = path.strip_prefix("/in/").and_then(|rest| rest.split_once('/')).ok_or_else(missing)?;
+    let source = state.app.storage.receiver.source_find(slug, name).await?.ok_or_else(missing)?;
+    if source.is_active {
+        return Ok(source);
+    }
+    Err(Problem::of(Code::ProviderDisabled).member("error", "Provider disabled"))
+}
+
+fn usable(source: &Source) -> Answer<&Verifier> {
+    source.verifier.as_ref().map_err(|errors| {
+        let why = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let cause = format!("{} does not make a verifier: {why}", source.id);
+        Problem::caused(Code::SourceUnusable, cause).retry_after(UNUSABLE_WAIT)
+    })
+}
+
+fn other_method(method: &Method, verifier: &Verifier) -> Answer<Response> {
+    let mut allow = verifier.provider().methods();
+    allow.push("OPTIONS");
+    pages::method_not_allowed(method, allow.join(", "))
+}
+
+/// The headers that go on to endpoints.
+pub(crate) fn forwarded(verifier: &Verifier, headers: &HeaderMap) -> Vec<(String, String)> {
+    let goes_on = |name: &HeaderName| name == header::CONTENT_TYPE || verifier.forwards_header(name.as_str());
+    headers.iter().filter(|(name, _)| goes_on(name)).map(owned).collect()
+}
+
+fn owned((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
+    (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+}

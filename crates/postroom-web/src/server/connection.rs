@@ -1,0 +1,176 @@
+//! One connection: HTTP/1.1 or HTTP/2 by what the client speaks, under the watchdog.
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::{Request, Version};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use super::ServerLimits;
+use super::watch::{UnderWay, Verdict, Watch};
+
+/// A reading buffer of HTTP/1: headers that do not fit into it are answered with 431 by the parser itself.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A connection that was asked to close may still say good-bye for so long.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Serves one connection until it ends, its watchdog bites, or `stop` and its last answer.
+pub(super) async fn serve(stream: TcpStream, router: Router, limits: ServerLimits, stop: CancellationToken) {
+    // Answers are small and written whole: waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    let watch = Watch::new();
+    let io = TokioIo::new(Watched { stream, watch: watch.clone() });
+    let seen = watch.clone();
+    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), seen.clone(), request));
+    let builder = builder(&limits);
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut timer = pin!(tokio::time::sleep(limits.first_byte));
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "the connection ended early");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = timer.as_mut() => match watch.verdict(&limits) {
+                Verdict::LookAgain(wait) => timer.as_mut().reset(tokio::time::Instant::now() + wait),
+                Verdict::CloseIdle if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                    timer.as_mut().reset(tokio::time::Instant::now() + CLOSING);
+                }
+                Verdict::CloseIdle => return,
+                Verdict::Drop(why) => {
+                    tracing::debug!(why, "the connection was cut");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The watchdog tells slow headers from an idle connection, which the parser's own deadline does not.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(limits.headers_bytes)
+        .max_pending_accept_reset_streams(20)
+        .max_send_buf_size(64 * 1024);
+    builder
+}
+
+async fn answer(
+    mut router: Router,
+    watch: Arc<Watch>,
+    request: Request<Incoming>,
+) -> Result<Response<Answering>, Infallible> {
+    let under_way = watch.request(request.version() == Version::HTTP_2);
+    let response = router.call(request).await?;
+    Ok(response.map(|body| Answering { body, _under_way: under_way }))
+}
+
+/// An answer's body. The request counts as under way until the last of it is handed to the connection.
+struct Answering {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl http_body::Body for Answering {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that tells the watch when bytes move.
+struct Watched {
+    stream: TcpStream,
+    watch: Arc<Watch>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.watch.read();
+        }
+        polled
+    }
+}
+
+impl Watched {
+    fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(polled, Poll::Ready(Ok(bytes)) if bytes > 0) {
+            self.watch.wrote();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.noting(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.noting(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
