@@ -38,6 +38,9 @@ pub enum Error {
         /// When counting starts again.
         resets_at: Timestamp,
     },
+    /// The [`Position`](crate::api::Position) is not a place in this list: the caller got it elsewhere.
+    #[error("the cursor is not one of this list")]
+    BadPosition,
     /// A bound was reached: this one is not stored. Try again in a second.
     #[error("storage is overloaded, try again")]
     Overloaded,

@@ -118,7 +118,7 @@ create table audit (
 create index audit_by_org on audit (org, audit);
 
 create table idempotency (
-  org          integer not null references organization (org),
+  org          integer not null, -- 0: a super admin, outside of every organization
   key          text    not null,
   request_hash blob    not null check (length(request_hash) = 32),
   claimed_at   integer not null,

@@ -5,8 +5,9 @@ use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
 
 use super::configuration::{endpoints, keys, sources};
-use super::reads::page;
-use super::{Changed, Sqlite};
+use super::moves::{self, Moves};
+use super::reads::{delivery, event, page};
+use super::{Changed, Sqlite, rejections};
 use crate::api::{
     Activity, ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView,
     EventFilter, EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page,
@@ -194,44 +195,50 @@ impl Api for Sqlite {
     async fn event_list(&self, _: &Scope, _: EventFilter, _: PageRequest) -> Result<Page<EventView>> {
         Err(soon())
     }
-    async fn event_get(&self, _: &Scope, _: EventId) -> Result<EventView> {
-        Err(soon())
+    async fn event_get(&self, scope: &Scope, id: EventId) -> Result<EventView> {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.read(move |connection| event::view(connection, &*handoff, org, id)).await
     }
     async fn event_payload(&self, _: &Scope, _: EventId) -> Result<EventPayload> {
         Err(soon())
     }
     async fn event_replay(
         &self,
-        _: &Scope,
-        _: EventId,
-        _: Option<Vec<EndpointId>>,
-        _: Timestamp,
+        scope: &Scope,
+        id: EventId,
+        endpoints: Option<Vec<EndpointId>>,
+        now: Timestamp,
     ) -> Result<Vec<DeliveryView>> {
-        Err(soon())
+        let actor = scope.actor;
+        self.act(scope, now, move |moves| moves.replay(id, endpoints, actor)).await
     }
-    async fn endpoint_test(&self, _: &Scope, _: EndpointId, _: TestEvent, _: Timestamp) -> Result<EventView> {
-        Err(soon())
+    async fn endpoint_test(&self, scope: &Scope, id: EndpointId, test: TestEvent, now: Timestamp) -> Result<EventView> {
+        let org = scope.org;
+        let endpoint = self.read(move |connection| moves::enabled_endpoint(connection, org, id)).await?;
+        let recorded = self.record_test(scope, endpoint, test, now).await?;
+        self.event_get(scope, recorded.id).await
     }
     async fn delivery_list(&self, _: &Scope, _: DeliveryFilter, _: PageRequest) -> Result<Page<DeliveryView>> {
         Err(soon())
     }
-    async fn delivery_get(&self, _: &Scope, _: DeliveryId) -> Result<DeliveryView> {
-        Err(soon())
+    async fn delivery_get(&self, scope: &Scope, id: DeliveryId) -> Result<DeliveryView> {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.read(move |connection| delivery::view(connection, &*handoff, org, id)).await
     }
     async fn attempt_list(&self, _: &Scope, _: DeliveryId) -> Result<Vec<AttemptView>> {
         Err(soon())
     }
-    async fn delivery_retry(&self, _: &Scope, _: DeliveryId, _: Timestamp) -> Result<DeliveryView> {
-        Err(soon())
+    async fn delivery_retry(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
+        self.act(scope, now, move |moves| moves.retry(id)).await
     }
     async fn dead_letter_list(&self, _: &Scope, _: DeliveryFilter, _: PageRequest) -> Result<Page<DeliveryView>> {
         Err(soon())
     }
-    async fn dead_letter_requeue(&self, _: &Scope, _: DeliveryId, _: Timestamp) -> Result<DeliveryView> {
-        Err(soon())
+    async fn dead_letter_requeue(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
+        self.act(scope, now, move |moves| moves.requeue(id)).await
     }
-    async fn dead_letter_discard(&self, _: &Scope, _: DeliveryId, _: Timestamp) -> Result<DeliveryView> {
-        Err(soon())
+    async fn dead_letter_discard(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
+        self.act(scope, now, move |moves| moves.discard(id)).await
     }
     async fn rejection_list(&self, _: &Scope, _: Option<SourceId>, _: PageRequest) -> Result<Page<RejectionView>> {
         Err(soon())
@@ -239,8 +246,9 @@ impl Api for Sqlite {
     async fn rejection_get(&self, _: &Scope, _: RejectionId) -> Result<(RejectionView, RejectedRequest)> {
         Err(soon())
     }
-    async fn rejection_resolve(&self, _: &Scope, _: RejectionId, _: EventId) -> Result<()> {
-        Err(soon())
+    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
+        let scope = scope.clone();
+        self.write(move |connection, _| rejections::resolve(connection, &scope, id, event)).await
     }
     async fn idempotency_begin(&self, _: &Scope, _: IdempotencyClaim, _: Timestamp) -> Result<Idempotency> {
         Err(soon())
@@ -267,7 +275,14 @@ fn soon() -> crate::Error {
 }
 
 impl Sqlite {
-    pub(super) async fn keep_rejection(&self, _: crate::receiver::NewRejection) -> Result<Option<RejectionId>> {
-        Err(soon())
+    /// Changes deliveries of one organization.
+    async fn act<T, F>(&self, scope: &Scope, now: Timestamp, act: F) -> Result<T>
+    where
+        F: FnOnce(&mut Moves<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.write(move |connection, effects| act(&mut Moves { connection, effects, handoff: &*handoff, org, now }))
+            .await
     }
 }

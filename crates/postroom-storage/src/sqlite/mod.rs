@@ -15,10 +15,12 @@ mod health;
 mod index;
 mod metrics;
 pub mod migrate;
+mod moves;
 mod open;
 mod platform;
 mod reads;
 mod receiver;
+mod rejections;
 mod rows;
 mod usage;
 mod vault;
@@ -90,6 +92,7 @@ struct Engine {
     clock: Clock,
     handoff: Arc<dyn Handoff>,
     health: Arc<Health>,
+    rejection_rate: rejections::Rate,
     mode: Mode,
     /// Given up last.
     lock: Mutex<Option<open::Lock>>,
@@ -139,6 +142,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         clock: options.clock,
         handoff: options.handoff,
         health,
+        rejection_rate: rejections::Rate::default(),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),
     }));

@@ -7,7 +7,7 @@ use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
 use super::reads::page;
 use super::{Changed, Sqlite};
-use crate::api::{Page, PageRequest};
+use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Platform, Result, Scope, SuperAdmin};
 
@@ -74,6 +74,25 @@ impl Platform for Sqlite {
     async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
         let (scope, now) = (scope.clone(), self.now());
         self.read(move |connection| organizations::of_scope(connection, &scope, now)).await
+    }
+
+    async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
+        let change = OrganizationChange { name: Some(name), ..OrganizationChange::default() };
+        self.organization_update(SuperAdmin(scope.actor), scope.organization, change, now).await
+    }
+
+    async fn idempotency_begin(&self, _: SuperAdmin, _: IdempotencyClaim, _: Timestamp) -> Result<Idempotency> {
+        Err(crate::Error::Unavailable("soon".into()))
+    }
+
+    async fn idempotency_finish(
+        &self,
+        _: SuperAdmin,
+        _: IdempotencyClaim,
+        _: Option<StoredAnswer>,
+        _: Timestamp,
+    ) -> Result<()> {
+        Err(crate::Error::Unavailable("soon".into()))
     }
 
     async fn health(&self) -> Result<()> {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use postroom_domain::{RejectionId, Timestamp};
 
 use super::convert::pack_headers;
 use super::writer::{Counting, Record};
-use super::{Mode, Sqlite};
+use super::{Mode, Sqlite, rejections};
+use crate::api::TestEvent;
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
-use crate::{Error, Receiver, Result};
-use postroom_domain::RejectionId;
+use crate::worker::EndpointKey;
+use crate::{Error, Receiver, Result, Scope};
 
 #[async_trait]
 impl Receiver for Sqlite {
@@ -25,7 +27,10 @@ impl Receiver for Sqlite {
     }
 
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {
-        self.keep_rejection(rejection).await
+        if !self.0.rejection_rate.admits(rejection.source.key, rejection.received_at) {
+            return Ok(None);
+        }
+        self.write(move |connection, _| rejections::keep(connection, &rejection).map(Some)).await
     }
 }
 
@@ -56,6 +61,21 @@ impl Sqlite {
             body: event.body,
             received_at: event.received_at,
         })
+    }
+}
+
+impl Sqlite {
+    /// An event for one endpoint alone; it does not count for the month.
+    pub(super) async fn record_test(
+        &self,
+        scope: &Scope,
+        endpoint: EndpointKey,
+        test: TestEvent,
+        now: Timestamp,
+    ) -> Result<Recorded> {
+        let event = NewEvent::sent(scope.clone(), test.event_type, None, test.body, now);
+        let record = Record { endpoints: vec![endpoint], count: Counting::Free, ..self.resolve(event)? };
+        self.0.writer.queue.record(Box::new(record)).await
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod delivering;
+mod moving;
 mod recording;
 mod support;
 
@@ -37,6 +38,13 @@ macro_rules! suite {
                 a_failed_delivery_waits_for_its_time_until_it_succeeds_or_is_dead,
                 a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_everything_since,
                 a_delivery_can_be_moved_without_an_attempt,
+            ],
+            moving: [
+                a_dead_letter_is_requeued_or_discarded_once,
+                only_a_failed_delivery_or_a_dead_letter_can_be_retried,
+                nothing_is_sent_again_to_an_endpoint_that_gets_nothing,
+                a_replay_is_a_new_run_of_the_same_event,
+                a_test_goes_to_one_endpoint_whatever_it_wants_and_does_not_count,
             ],
             configuration: [
             ],

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use postroom_domain::delivery::DeadReason;
-use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::invalid::Invalid;
 use postroom_domain::signing::Signer;
 use postroom_domain::source::SourceSettings;
@@ -164,7 +163,7 @@ fn build(
         organization_id: organization.id,
         id: row.id,
         number: row.number,
-        signer: headers_read.and_then(|()| signer(&settings, secrets)),
+        signer: headers_read.and_then(|()| signer(secrets)),
         settings,
         blocked: blocked(organization, row),
     })
@@ -201,7 +200,7 @@ fn verifier(settings: &SourceSettings, secrets: Vec<Result<Secret, String>>) -> 
 }
 
 /// Signs with every active secret.
-fn signer(_settings: &EndpointSettings, secrets: Vec<Result<Secret, String>>) -> Result<Signer, String> {
-    let _secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>()?;
-    Ok(Signer)
+fn signer(secrets: Vec<Result<Secret, String>>) -> Result<Signer, String> {
+    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>()?;
+    Signer::new(&secrets).map_err(|error| error.to_string())
 }

@@ -1,6 +1,10 @@
 //! Reading: a few connections that cannot write, used off the asynchronous threads.
 
+pub(super) mod delivery;
+pub(super) mod event;
 pub(super) mod page;
+mod pager;
+mod scan;
 
 use std::path::Path;
 use std::sync::Arc;

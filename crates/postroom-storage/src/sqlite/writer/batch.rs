@@ -23,6 +23,9 @@ use crate::{Error, Result};
 /// The one row.
 const PROGRESS: &str = "update progress set watermark = ?1 where one = 1";
 
+/// The one row: search tables are filled in the same transaction.
+const INDEXED: &str = "update progress set indexed_upto = ?1, guarded_upto = ?1 where one = 1";
+
 /// Says to readers in other processes that configuration was changed. The one row.
 const REVISION: &str = "update revision set value = value + 1 where one = 1";
 
@@ -73,6 +76,9 @@ impl Turn<'_> {
         self.park_slow()?;
         for (&(org, month), &count) in &self.batch.usage {
             usage::store(self.connection, org, month, count)?;
+        }
+        if !self.batch.fresh.is_empty() {
+            self.connection.prepare_cached(INDEXED)?.execute([self.batch.next_seq - 1])?;
         }
         if self.batch.marks {
             self.connection.prepare_cached(PROGRESS)?.execute([self.batch.watermark])?;

@@ -1,0 +1,212 @@
+//! What a person does to deliveries: retry, requeue, discard, replay, test. Each runs inside the writer, so that what it
+//! finds is still so when it changes it.
+
+use postroom_domain::delivery::DeliveryStatus;
+use postroom_domain::{DeliveryId, EndpointId, EventId, Timestamp};
+use rusqlite::{Connection, Row};
+
+use super::exceptions::{self, Exception};
+use super::reads::delivery;
+use super::reads::event::{self, EventRow};
+use super::rows;
+use super::writer::{Effects, ExceptionState};
+use crate::api::DeliveryView;
+use crate::worker::{DeliveryKey, EndpointKey};
+use crate::{Actor, Error, Handoff, Result};
+
+/// By the unique index on id.
+const BY_ID: &str = "select endpoint, id, number, disabled_reason is not null, deleted_at is not null from endpoint \
+     where id = ?2 and org = ?1 and deleted_at is null";
+
+/// By primary key.
+const BY_KEY: &str = "select endpoint, id, number, disabled_reason is not null, deleted_at is not null from endpoint \
+     where endpoint = ?2 and org = ?1";
+
+/// Primary key of replay.
+const LAST_RUN: &str = "select coalesce(max(run), 0) from replay where event = ?1 and endpoint = ?2";
+
+/// Primary key of replay.
+const ADD_RUN: &str = "insert into replay (event, endpoint, run, created_at, actor) values (?1, ?2, ?3, ?4, ?5)";
+
+/// Primary key of delivery_by_endpoint.
+const LIST_RUN: &str = "insert into delivery_by_endpoint (endpoint, event, run) values (?1, ?2, ?3)";
+
+/// One organization's deliveries, inside a transaction of the writer.
+pub(super) struct Moves<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) effects: &'a mut Effects,
+    pub(super) handoff: &'a dyn Handoff,
+    pub(super) org: i64,
+    pub(super) now: Timestamp,
+}
+
+/// An endpoint, as far as deliveries may go to it.
+struct Target {
+    key: EndpointKey,
+    id: EndpointId,
+    number: u32,
+    is_disabled: bool,
+    is_deleted: bool,
+}
+
+impl Target {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            key: EndpointKey(row.get(0)?),
+            id: EndpointId::from_bytes(row.get(1)?),
+            number: row.get(2)?,
+            is_disabled: row.get(3)?,
+            is_deleted: row.get(4)?,
+        })
+    }
+
+    /// Nothing waits for an endpoint that gets nothing: it would be a dead letter at once.
+    fn check(&self) -> Result<()> {
+        let (code, detail) = if self.is_deleted {
+            ("endpoint_deleted", format!("the endpoint {} was deleted: replay the event to another one", self.id))
+        } else if self.is_disabled {
+            ("endpoint_disabled", format!("the endpoint {} is disabled: enable it first", self.id))
+        } else {
+            return Ok(());
+        };
+        Err(Error::Conflict { code, detail })
+    }
+}
+
+/// An endpoint of the organization that gets deliveries.
+pub(super) fn enabled_endpoint(connection: &Connection, org: i64, id: EndpointId) -> Result<EndpointKey> {
+    let target = rows::expect("endpoint", connection, BY_ID, &[&org, &id.to_bytes()], Target::read)?;
+    target.check().map(|()| target.key)
+}
+
+impl Moves<'_> {
+    /// Tries a failed delivery now; a dead letter begins its schedule anew.
+    pub(super) fn retry(&mut self, id: DeliveryId) -> Result<DeliveryView> {
+        let key = delivery::key(self.connection, self.org, id)?;
+        let status = self.view(id)?.status;
+        let refused = |detail: &str| Error::Conflict { code: "delivery_not_retryable", detail: detail.to_owned() };
+        match (status, exceptions::find(self.connection, key)?) {
+            (DeliveryStatus::DeadLetter, Some(dead)) => self.begin_anew(id, key, &dead),
+            (DeliveryStatus::Failed | DeliveryStatus::Pending, Some(waiting)) => {
+                self.target(key.endpoint)?.check()?;
+                let due_now = Exception { due_at: self.now, ..waiting };
+                self.put(id, key, ExceptionState::Waiting, &due_now)
+            }
+            (DeliveryStatus::Success | DeliveryStatus::Discarded, _) => {
+                Err(refused("this delivery has ended: replay its event to send it again"))
+            }
+            _ => Err(refused("this delivery is being made right now: wait for its outcome")),
+        }
+    }
+
+    /// A dead letter waits again.
+    pub(super) fn requeue(&mut self, id: DeliveryId) -> Result<DeliveryView> {
+        let (key, dead) = self.dead_letter(id)?;
+        self.begin_anew(id, key, &dead)
+    }
+
+    /// A dead letter is not needed any more.
+    pub(super) fn discard(&mut self, id: DeliveryId) -> Result<DeliveryView> {
+        let (key, dead) = self.dead_letter(id)?;
+        let discarded = Exception { state: ExceptionState::Discarded, since: self.now, ..dead };
+        self.put(id, key, ExceptionState::DeadLetter, &discarded)
+    }
+
+    /// Sends an event again: a new run for each endpoint, or for each it went to that is still there.
+    pub(super) fn replay(
+        &mut self,
+        id: EventId,
+        endpoints: Option<Vec<EndpointId>>,
+        actor: Actor,
+    ) -> Result<Vec<DeliveryView>> {
+        let event = event::find(self.connection, self.org, id)?;
+        let targets = match endpoints {
+            Some(ids) => self.named(ids)?,
+            None => self.still_there(&event)?,
+        };
+        let mut views = Vec::with_capacity(targets.len());
+        for target in targets {
+            target.check()?;
+            let run = self.new_run(&event, target.key, actor)?;
+            let key = DeliveryKey { event: event.seq, endpoint: target.key, run };
+            let waiting = Exception::untried(self.org, self.now, self.now);
+            exceptions::put(self.connection, self.effects, key, None, &waiting)?;
+            self.effects.wake(target.key);
+            views.push(self.view(DeliveryId { event: id, endpoint_number: target.number, run })?);
+        }
+        Ok(views)
+    }
+
+    fn dead_letter(&self, id: DeliveryId) -> Result<(DeliveryKey, Exception)> {
+        let key = delivery::key(self.connection, self.org, id)?;
+        match exceptions::find(self.connection, key)? {
+            Some(dead) if dead.state == ExceptionState::DeadLetter => Ok((key, dead)),
+            _ => Err(Error::NotFound { kind: "dead letter" }),
+        }
+    }
+
+    fn begin_anew(&mut self, id: DeliveryId, key: DeliveryKey, dead: &Exception) -> Result<DeliveryView> {
+        self.target(key.endpoint)?.check()?;
+        let waiting = Exception { attempts: dead.attempts, ..Exception::untried(dead.org, self.now, self.now) };
+        self.put(id, key, ExceptionState::DeadLetter, &waiting)
+    }
+
+    fn put(
+        &mut self,
+        id: DeliveryId,
+        key: DeliveryKey,
+        before: ExceptionState,
+        after: &Exception,
+    ) -> Result<DeliveryView> {
+        exceptions::put(self.connection, self.effects, key, Some(before), after)?;
+        self.effects.wake(key.endpoint);
+        self.view(id)
+    }
+
+    fn view(&self, id: DeliveryId) -> Result<DeliveryView> {
+        delivery::view(self.connection, self.handoff, self.org, id)
+    }
+
+    fn target(&self, key: EndpointKey) -> Result<Target> {
+        rows::expect("endpoint", self.connection, BY_KEY, &[&self.org, &key.0], Target::read)
+    }
+
+    fn named(&self, ids: Vec<EndpointId>) -> Result<Vec<Target>> {
+        let mut targets: Vec<Target> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let target = rows::expect("endpoint", self.connection, BY_ID, &[&self.org, &id.to_bytes()], Target::read)?;
+            if !targets.iter().any(|known| known.key == target.key) {
+                targets.push(target);
+            }
+        }
+        Ok(targets)
+    }
+
+    fn still_there(&self, event: &EventRow) -> Result<Vec<Target>> {
+        let mut targets = Vec::with_capacity(event.targets.len());
+        for endpoint in &event.targets {
+            let target = self.target(EndpointKey(*endpoint))?;
+            if !target.is_deleted {
+                targets.push(target);
+            }
+        }
+        if targets.is_empty() {
+            let detail = "none of the endpoints this event went to is left: name endpoint_ids".to_owned();
+            return Err(Error::Conflict { code: "no_endpoints", detail });
+        }
+        Ok(targets)
+    }
+
+    fn new_run(&self, event: &EventRow, endpoint: EndpointKey, actor: Actor) -> Result<u16> {
+        let key = (event.seq, endpoint.0);
+        let last: u16 = self.connection.prepare_cached(LAST_RUN)?.query_row(key, |row| row.get(0))?;
+        let run = last.checked_add(1).ok_or_else(|| Error::Conflict {
+            code: "too_many_replays",
+            detail: format!("this event was replayed to one endpoint {last} times, which is the most there can be"),
+        })?;
+        let values = (event.seq, endpoint.0, run, self.now.as_millis(), actor.to_string());
+        self.connection.prepare_cached(ADD_RUN)?.execute(values)?;
+        self.connection.prepare_cached(LIST_RUN)?.execute((endpoint.0, event.seq, run))?;
+        Ok(run)
+    }
+}

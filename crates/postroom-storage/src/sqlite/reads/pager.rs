@@ -1,0 +1,162 @@
+//! Pages of the log: where one begins, where it ends, and how much is looked at for it.
+//!
+//! A filter that no index answers is checked row by row. So that a page costs a bounded time whatever the filter is, it
+//! ends after a number of rows looked at, of bytes searched, or after half a second: it is then short, maybe empty, and
+//! has a next one that goes on behind the last row that was looked at.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::api::{Page, PageRequest, Position};
+use crate::{Error, Result};
+
+/// The most rows looked at for one page.
+const ROWS: usize = 5_000;
+/// The most bytes of payloads searched for one page; the last payload may exceed it.
+const BYTES: u64 = 32 << 20;
+/// How long one page may take.
+const TIME: Duration = Duration::from_millis(500);
+
+/// A place in a list of the log, newest first: an event's place in the log, and for a delivery its endpoint and run.
+/// Lists go from higher places to lower ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) event: i64,
+    pub(super) endpoint: i64,
+    pub(super) run: i64,
+}
+
+impl Place {
+    /// Before everything.
+    const START: Self = Self { event: i64::MAX, endpoint: i64::MAX, run: i64::MAX };
+
+    /// Behind an event and all of its deliveries.
+    pub(super) fn event(event: i64) -> Self {
+        Self { event, endpoint: 0, run: 0 }
+    }
+
+    /// Where a page begins: behind this.
+    pub(super) fn after(request: &PageRequest) -> Result<Self> {
+        let Some(Position(bytes)) = &request.after else { return Ok(Self::START) };
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        match (numbers, rest) {
+            (&[event, endpoint, run], []) => Ok(Self {
+                event: i64::from_be_bytes(event),
+                endpoint: i64::from_be_bytes(endpoint),
+                run: i64::from_be_bytes(run),
+            }),
+            _ => Err(Error::BadPosition),
+        }
+    }
+
+    fn position(self) -> Position {
+        Position([self.event, self.endpoint, self.run].iter().flat_map(|number| number.to_be_bytes()).collect())
+    }
+}
+
+/// Whether to look at one more row.
+pub(super) type Go = ControlFlow<()>;
+
+/// Collects the rows of one page.
+pub(super) struct Pager<T> {
+    limit: usize,
+    rows: usize,
+    bytes: u64,
+    until: Instant,
+    data: Vec<T>,
+    /// The last row looked at.
+    last: Option<Place>,
+    next: Option<Place>,
+}
+
+impl<T> Pager<T> {
+    pub(super) fn new(request: &PageRequest) -> Self {
+        Self {
+            limit: super::page::limit(request),
+            rows: ROWS,
+            bytes: BYTES,
+            until: Instant::now() + TIME,
+            data: Vec::new(),
+            last: None,
+            next: None,
+        }
+    }
+
+    /// With another bound of rows, and none of time: for tests.
+    #[cfg(test)]
+    pub(super) fn looking_at(request: &PageRequest, rows: usize) -> Self {
+        Self { rows, until: Instant::now() + Duration::from_secs(3600), ..Self::new(request) }
+    }
+
+    /// A row that was looked at and is not shown.
+    pub(super) fn pass(&mut self, place: Place) -> Go {
+        self.last = Some(place);
+        self.rows = self.rows.saturating_sub(1);
+        if self.rows > 0 && self.bytes > 0 && Instant::now() < self.until {
+            return Go::Continue(());
+        }
+        self.next = Some(place);
+        Go::Break(())
+    }
+
+    /// A row to show. The one after the last of the page only says that there is a next page.
+    pub(super) fn show(&mut self, place: Place, row: T) -> Go {
+        if self.data.len() == self.limit {
+            self.next = self.last;
+            return Go::Break(());
+        }
+        self.data.push(row);
+        self.pass(place)
+    }
+
+    /// So many bytes were searched.
+    pub(super) fn searched(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    pub(super) fn finish(self) -> Page<T> {
+        Page { data: self.data, next: self.next.map(Place::position) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(limit: usize, after: Option<Position>) -> PageRequest {
+        PageRequest { limit, after }
+    }
+
+    fn page(pager: &mut Pager<i64>, from: i64) -> Option<i64> {
+        (1..from).rev().find(|seq| pager.show(Place::event(*seq), *seq).is_break())
+    }
+
+    #[test]
+    fn a_full_page_has_a_next_one_only_if_there_is_one_more_row() {
+        for (rows, next) in [(2, None), (3, None), (4, Some(2))] {
+            let mut pager = Pager::new(&request(3, None));
+            page(&mut pager, rows + 1);
+            let page = pager.finish();
+            assert_eq!(page.data.len(), 3.min(usize::try_from(rows).unwrap()));
+            assert_eq!(page.next, next.map(|seq| Place::event(seq).position()), "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_looked_at_its_bound_is_short_and_goes_on_behind_the_last_row() {
+        let mut pager: Pager<i64> = Pager::looking_at(&request(3, None), 2);
+        assert!(pager.pass(Place::event(9)).is_continue());
+        assert!(pager.pass(Place::event(8)).is_break());
+        let page = pager.finish();
+        assert!(page.data.is_empty());
+        assert_eq!(Place::after(&request(3, page.next)).unwrap(), Place::event(8));
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for bytes in [vec![], vec![0; 23], vec![0; 25], vec![0; 16]] {
+            let request = request(1, Some(Position(bytes)));
+            assert!(matches!(Place::after(&request), Err(Error::BadPosition)));
+        }
+    }
+}
