@@ -165,15 +165,14 @@ pub trait Api: Send + Sync {
         now: Timestamp,
     ) -> Result<()>;
 
-    /// What happens from now on, all kinds, of this organization only. A reader that falls more than 1,024 items behind
-    /// gets [`Activity::Gap`] with how many it missed.
-    fn activity(&self, scope: &Scope) -> ActivityStream;
-    /// What happened after a moment, oldest first, at most `limit`, for a stream that resumes.
-    async fn activity_since(&self, scope: &Scope, after: ActivityId, limit: usize) -> Result<Vec<Activity>>;
+    /// What happens, all kinds, of this organization only: from now on, or from `after` on without a gap and nothing
+    /// twice. What lies too far back (more than 10,000 rows of the log) is not shown again: [`Activity::Gap`] says so
+    /// first. A reader that falls more than 1,024 items behind gets a gap too. Ends when the database is closed.
+    fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream;
 }
 
-/// The live stream.
-pub type ActivityStream = futures_util::stream::BoxStream<'static, Activity>;
+/// The live stream: what happened, and from where on to resume after it.
+pub type ActivityStream = futures_util::stream::BoxStream<'static, (ActivityId, Activity)>;
 
 /// Where a page begins and how long it is.
 #[derive(Debug, Clone, Default)]
@@ -502,8 +501,9 @@ pub struct StoredAnswer {
     pub body: Bytes,
 }
 
-/// Where a stream stands: the time-ordered id of the newest thing it showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a stream stands. Opaque outside, and it counts rows of every organization together: the caller seals it before
+/// it leaves the process, as it does with a [`Position`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivityId(pub [u8; 16]);
 
 /// Something that happened.
@@ -513,6 +513,7 @@ pub enum Activity {
     Event(EventView),
     /// An attempt ended; with its delivery after it.
     Attempt(Box<DeliveryView>, Box<AttemptView>),
-    /// The reader was too slow and missed so many.
-    Gap(u64),
+    /// Something is missing here: so many items that the reader was too slow for, or an unknown number that lie too far
+    /// back. Its id is that of the item before, so that a reader that resumes there gets what can still be had.
+    Gap(Option<u64>),
 }

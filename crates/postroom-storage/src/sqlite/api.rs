@@ -1,17 +1,18 @@
 //! An organization's own resources.
 
 use async_trait::async_trait;
+use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
 
 use super::configuration::{endpoints, keys, sources};
 use super::moves::{self, Moves};
-use super::reads::{delivery, event, page};
+use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, page, rejection};
 use super::{Changed, Sqlite, rejections};
 use crate::api::{
-    Activity, ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView,
-    EventFilter, EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page,
-    PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
+    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page, PageRequest,
+    RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
 };
 use crate::{Result, Scope};
 
@@ -190,18 +191,21 @@ impl Api for Sqlite {
         .await
     }
 
-    // TEMPORARY BELOW
-
-    async fn event_list(&self, _: &Scope, _: EventFilter, _: PageRequest) -> Result<Page<EventView>> {
-        Err(soon())
+    async fn event_list(&self, scope: &Scope, filter: EventFilter, request: PageRequest) -> Result<Page<EventView>> {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.read(move |connection| events::list(connection, &*handoff, org, filter, &request)).await
     }
+
     async fn event_get(&self, scope: &Scope, id: EventId) -> Result<EventView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
         self.read(move |connection| event::view(connection, &*handoff, org, id)).await
     }
-    async fn event_payload(&self, _: &Scope, _: EventId) -> Result<EventPayload> {
-        Err(soon())
+
+    async fn event_payload(&self, scope: &Scope, id: EventId) -> Result<EventPayload> {
+        let org = scope.org;
+        self.read(move |connection| event::payload(connection, org, id)).await
     }
+
     async fn event_replay(
         &self,
         scope: &Scope,
@@ -218,60 +222,83 @@ impl Api for Sqlite {
         let recorded = self.record_test(scope, endpoint, test, now).await?;
         self.event_get(scope, recorded.id).await
     }
-    async fn delivery_list(&self, _: &Scope, _: DeliveryFilter, _: PageRequest) -> Result<Page<DeliveryView>> {
-        Err(soon())
+    async fn delivery_list(
+        &self,
+        scope: &Scope,
+        filter: DeliveryFilter,
+        request: PageRequest,
+    ) -> Result<Page<DeliveryView>> {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.read(move |connection| deliveries::list(connection, &*handoff, org, &filter, &request)).await
     }
+
     async fn delivery_get(&self, scope: &Scope, id: DeliveryId) -> Result<DeliveryView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
         self.read(move |connection| delivery::view(connection, &*handoff, org, id)).await
     }
-    async fn attempt_list(&self, _: &Scope, _: DeliveryId) -> Result<Vec<AttemptView>> {
-        Err(soon())
+
+    async fn attempt_list(&self, scope: &Scope, id: DeliveryId) -> Result<Vec<AttemptView>> {
+        let org = scope.org;
+        self.read(move |connection| attempt::list(connection, org, id)).await
     }
+
     async fn delivery_retry(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
         self.act(scope, now, move |moves| moves.retry(id)).await
     }
-    async fn dead_letter_list(&self, _: &Scope, _: DeliveryFilter, _: PageRequest) -> Result<Page<DeliveryView>> {
-        Err(soon())
+    async fn dead_letter_list(
+        &self,
+        scope: &Scope,
+        filter: DeliveryFilter,
+        request: PageRequest,
+    ) -> Result<Page<DeliveryView>> {
+        self.delivery_list(scope, DeliveryFilter { status: Some(DeliveryStatus::DeadLetter), ..filter }, request).await
     }
+
     async fn dead_letter_requeue(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
         self.act(scope, now, move |moves| moves.requeue(id)).await
     }
     async fn dead_letter_discard(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
         self.act(scope, now, move |moves| moves.discard(id)).await
     }
-    async fn rejection_list(&self, _: &Scope, _: Option<SourceId>, _: PageRequest) -> Result<Page<RejectionView>> {
-        Err(soon())
+    async fn rejection_list(
+        &self,
+        scope: &Scope,
+        source: Option<SourceId>,
+        request: PageRequest,
+    ) -> Result<Page<RejectionView>> {
+        let org = scope.org;
+        self.read(move |connection| rejection::list(connection, org, source, &request)).await
     }
-    async fn rejection_get(&self, _: &Scope, _: RejectionId) -> Result<(RejectionView, RejectedRequest)> {
-        Err(soon())
+
+    async fn rejection_get(&self, scope: &Scope, id: RejectionId) -> Result<(RejectionView, RejectedRequest)> {
+        let org = scope.org;
+        self.read(move |connection| rejection::get(connection, org, id)).await
     }
+
     async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
         let scope = scope.clone();
         self.write(move |connection, _| rejections::resolve(connection, &scope, id, event)).await
     }
-    async fn idempotency_begin(&self, _: &Scope, _: IdempotencyClaim, _: Timestamp) -> Result<Idempotency> {
-        Err(soon())
+    async fn idempotency_begin(&self, scope: &Scope, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
+        let (vault, owner) = (self.0.vault.clone(), scope.into());
+        self.write(move |connection, _| idempotency::begin(connection, &vault, owner, &claim, now)).await
     }
+
     async fn idempotency_finish(
         &self,
-        _: &Scope,
-        _: IdempotencyClaim,
-        _: Option<StoredAnswer>,
-        _: Timestamp,
+        scope: &Scope,
+        claim: IdempotencyClaim,
+        answer: Option<StoredAnswer>,
+        _now: Timestamp,
     ) -> Result<()> {
-        Err(soon())
+        let (vault, owner) = (self.0.vault.clone(), scope.into());
+        self.write(move |connection, _| idempotency::finish(connection, &vault, owner, &claim, answer.as_ref())).await
     }
-    fn activity(&self, _: &Scope) -> ActivityStream {
-        Box::pin(futures_util::stream::empty())
-    }
-    async fn activity_since(&self, _: &Scope, _: ActivityId, _: usize) -> Result<Vec<Activity>> {
-        Err(soon())
-    }
-}
 
-fn soon() -> crate::Error {
-    crate::Error::Unavailable("soon".into())
+    fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream {
+        let (readers, handoff) = (self.0.readers.clone(), self.0.handoff.clone());
+        activity::stream(activity::Desk { readers, handoff, org: scope.org }, &self.0.hub, after)
+    }
 }
 
 impl Sqlite {

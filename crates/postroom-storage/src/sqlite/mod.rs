@@ -42,6 +42,7 @@ use self::health::Health;
 use self::metrics::Metrics;
 pub use self::open::OpenError;
 use self::reads::Readers;
+use self::reads::activity::{Hub, Mark};
 use self::vault::Vault;
 use self::writer::{Effects, Writer};
 use crate::worker::EndpointKey;
@@ -92,6 +93,7 @@ struct Engine {
     clock: Clock,
     handoff: Arc<dyn Handoff>,
     health: Arc<Health>,
+    hub: Arc<Hub>,
     rejection_rate: rejections::Rate,
     mode: Mode,
     /// Given up last.
@@ -121,6 +123,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
             );
         }
     }
+    let hub = Arc::new(Hub::new(Mark::newest(&connection)?));
     let readers = Readers::open(&options.data_dir)?;
     let health = Arc::new(Health::default());
     let settings = writer::Settings {
@@ -129,6 +132,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         directory: directory.clone(),
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
+        hub: hub.clone(),
         dedupe_window: options.dedupe_window,
         slow_after: SLOW_AFTER,
         default_attempt_timeout: options.default_attempt_timeout,
@@ -142,6 +146,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         clock: options.clock,
         handoff: options.handoff,
         health,
+        hub,
         rejection_rate: rejections::Rate::default(),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),

@@ -5,7 +5,7 @@ use postroom_domain::{OrganizationId, Timestamp};
 
 use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
-use super::reads::page;
+use super::reads::{gauges, idempotency, page};
 use super::{Changed, Sqlite};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
@@ -81,18 +81,23 @@ impl Platform for Sqlite {
         self.organization_update(SuperAdmin(scope.actor), scope.organization, change, now).await
     }
 
-    async fn idempotency_begin(&self, _: SuperAdmin, _: IdempotencyClaim, _: Timestamp) -> Result<Idempotency> {
-        Err(crate::Error::Unavailable("soon".into()))
+    async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
+        let vault = self.0.vault.clone();
+        self.write(move |connection, _| idempotency::begin(connection, &vault, idempotency::NOBODY, &claim, now)).await
     }
 
     async fn idempotency_finish(
         &self,
-        _: SuperAdmin,
-        _: IdempotencyClaim,
-        _: Option<StoredAnswer>,
-        _: Timestamp,
+        _by: SuperAdmin,
+        claim: IdempotencyClaim,
+        answer: Option<StoredAnswer>,
+        _now: Timestamp,
     ) -> Result<()> {
-        Err(crate::Error::Unavailable("soon".into()))
+        let vault = self.0.vault.clone();
+        self.write(move |connection, _| {
+            idempotency::finish(connection, &vault, idempotency::NOBODY, &claim, answer.as_ref())
+        })
+        .await
     }
 
     async fn health(&self) -> Result<()> {
@@ -103,7 +108,14 @@ impl Platform for Sqlite {
     }
 
     async fn gauges(&self) -> Result<Vec<Gauge>> {
-        Ok(Vec::new())
+        let (health, queue) = (&self.0.health, &self.0.writer.queue);
+        let known = gauges::Known {
+            waiting: health.waiting(),
+            dead: health.dead(),
+            events: queue.events(),
+            settlements: queue.settlements(),
+        };
+        self.read(move |connection| gauges::read(connection, known)).await
     }
 
     async fn upkeep(&self, _now: Timestamp) -> Result<bool> {
@@ -112,6 +124,7 @@ impl Platform for Sqlite {
 
     async fn close(&self) -> Result<()> {
         self.0.writer.queue.close().await;
+        self.0.hub.close();
         self.0.readers.close();
         drop(self.0.lock.lock().take());
         Ok(())

@@ -30,7 +30,6 @@ const SOURCE: &str = "select id from source where source = ?1";
 #[derive(Debug, Clone)]
 pub(in crate::sqlite) struct EventRow {
     pub(in crate::sqlite) seq: i64,
-    pub(in crate::sqlite) org: i64,
     pub(in crate::sqlite) id: EventId,
     pub(in crate::sqlite) source: Option<i64>,
     pub(in crate::sqlite) event_type: String,
@@ -45,7 +44,6 @@ impl EventRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get(0)?,
-            org: row.get(1)?,
             id: EventId::from_bytes(row.get(2)?),
             source: row.get(3)?,
             event_type: row.get(4)?,

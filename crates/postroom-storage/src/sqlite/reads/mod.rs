@@ -1,13 +1,21 @@
 //! Reading: a few connections that cannot write, used off the asynchronous threads.
 
+pub(super) mod activity;
+pub(super) mod attempt;
+pub(super) mod deliveries;
 pub(super) mod delivery;
 pub(super) mod event;
+pub(super) mod events;
+pub(super) mod gauges;
+pub(super) mod idempotency;
 pub(super) mod page;
 mod pager;
+pub(super) mod rejection;
 mod scan;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -18,6 +26,8 @@ use crate::{Error, Result};
 
 /// How many reads run at once; more wait.
 const CONNECTIONS: usize = 4;
+/// How long a read waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 #[derive(Clone)]
@@ -48,7 +58,8 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let permit = self.free.clone().acquire_owned().await.map_err(|closed| Error::Unavailable(closed.into()))?;
+        let turn = tokio::time::timeout(PATIENCE, self.free.clone().acquire_owned());
+        let permit = turn.await.map_err(|_| Error::Overloaded)?.map_err(|closed| Error::Unavailable(closed.into()))?;
         let idle = self.idle.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;

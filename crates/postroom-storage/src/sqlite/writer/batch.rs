@@ -16,6 +16,7 @@ use super::queue::{Command, Job, JobEnd, Place, Reply};
 use super::state::State;
 use super::{PATIENCE, Settings, Thread};
 use crate::receiver::Recorded;
+use crate::sqlite::reads::activity::Happened;
 use crate::sqlite::{convert, usage};
 use crate::worker::{EndpointKey, StoredEvent};
 use crate::{Error, Result};
@@ -45,6 +46,8 @@ pub(super) struct Batch {
     /// New counts by organization and month.
     pub(super) usage: HashMap<(i64, i64), u64>,
     pub(super) effects: Effects,
+    /// What is appended to the log, with whose it is, in order.
+    pub(super) happened: Vec<(i64, Happened)>,
     watermark: i64,
     /// Whether the watermark is written: not in every transaction, because it is one more page.
     marks: bool,
@@ -190,6 +193,7 @@ impl Thread {
             drop(place);
             let _caller_gone = reply.send(answer.unwrap_or_else(|| Err(convert::broken("an event was not staged"))));
         }
+        self.settings.hub.publish(batch.happened);
         for reply in batch.settlements {
             let _caller_gone = reply.send(Ok(()));
         }

@@ -34,6 +34,7 @@ use super::directory::Directory;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::open::OpenError;
+use super::reads::activity::Hub;
 use crate::Handoff;
 use crate::worker::EndpointKey;
 
@@ -55,6 +56,7 @@ pub(in crate::sqlite) struct Settings {
     pub(in crate::sqlite) directory: Arc<Directory>,
     pub(in crate::sqlite) metrics: Arc<Metrics>,
     pub(in crate::sqlite) health: Arc<Health>,
+    pub(in crate::sqlite) hub: Arc<Hub>,
     pub(in crate::sqlite) dedupe_window: Duration,
     /// After how long a delivery in memory gets a row.
     pub(in crate::sqlite) slow_after: Duration,

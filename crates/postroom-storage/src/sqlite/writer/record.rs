@@ -11,6 +11,7 @@ use crate::receiver::Recorded;
 use crate::sqlite::convert::{pack_targets, targets};
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::index;
+use crate::sqlite::reads::activity::Happened;
 use crate::worker::{OrganizationKey, StoredEvent};
 use crate::{Error, Result};
 
@@ -102,6 +103,7 @@ impl Turn<'_> {
         };
         let bytes = event.body.len();
         // In the batch before the first reservation: whatever fails from here on gives them back.
+        self.batch.happened.push((record.org, Happened::Event(seq)));
         self.batch.fresh.push(Fresh {
             event: Arc::new(event),
             org: record.org,

@@ -7,6 +7,7 @@ use super::batch::Turn;
 use super::effects::ExceptionState;
 use super::queue::Settle;
 use crate::sqlite::exceptions::{self, Exception};
+use crate::sqlite::reads::activity::Happened;
 use crate::worker::{Attempt, Transition};
 
 /// Appends to the base table and to index attempt_by_event, which ascends too.
@@ -43,26 +44,25 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn append_attempt(&self, settle: &Settle, attempt: &Attempt, headers: Option<&[u8]>) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(INSERT)?
-            .execute(params![
-                attempt.id.to_bytes(),
-                settle.org,
-                settle.delivery.event,
-                settle.delivery.endpoint.0,
-                settle.delivery.run,
-                attempt.number,
-                settle.next == Transition::Done,
-                attempt.response.as_ref().map(|response| response.status),
-                attempt.error.map(AttemptError::as_str),
-                i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX),
-                self.now.as_millis(),
-                attempt.url,
-                headers,
-                attempt.response.as_ref().map(|response| &*response.body),
-            ])
-            .map(drop)
+    fn append_attempt(&mut self, settle: &Settle, attempt: &Attempt, headers: Option<&[u8]>) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(INSERT)?.execute(params![
+            attempt.id.to_bytes(),
+            settle.org,
+            settle.delivery.event,
+            settle.delivery.endpoint.0,
+            settle.delivery.run,
+            attempt.number,
+            settle.next == Transition::Done,
+            attempt.response.as_ref().map(|response| response.status),
+            attempt.error.map(AttemptError::as_str),
+            i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX),
+            self.now.as_millis(),
+            attempt.url,
+            headers,
+            attempt.response.as_ref().map(|response| &*response.body),
+        ])?;
+        self.batch.happened.push((settle.org, Happened::Attempt(self.connection.last_insert_rowid())));
+        Ok(())
     }
 
     /// Deliveries that are in memory for too long get a row, so that the watermark moves. Whoever has them in memory
