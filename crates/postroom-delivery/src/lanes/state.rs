@@ -18,8 +18,8 @@ use super::lane::{Job, Lane};
 use super::pace::RateLimit;
 use crate::prepared::Prepared;
 
-/// What an organization may spend in a turn: 32 deliveries of up to 1 KiB.
-const QUANTUM: usize = 64;
+/// What an organization may spend in a turn: 8 deliveries of 1 KiB.
+const QUANTUM: usize = 16;
 /// A lane without work is forgotten after this time, with its pace and its connections.
 const LANE_IDLE: Duration = Duration::from_secs(60);
 
