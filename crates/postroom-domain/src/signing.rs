@@ -71,7 +71,7 @@ fn text(prefix: &str, bytes: &[u8]) -> Secret {
 pub struct Signer(Vec<Key>);
 
 enum Key {
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
     Private(Box<Ed25519KeyPair>),
 }
 
@@ -134,7 +134,7 @@ impl Key {
             let bytes = decode(shared)?;
             let fits = (24..=64).contains(&bytes.expose().len());
             let key = fits.then(|| hmac::Key::new(hmac::HMAC_SHA256, bytes.expose()));
-            return key.map(Self::Shared).ok_or(SigningError::BadSecret);
+            return key.map(|key| Self::Shared(Box::new(key))).ok_or(SigningError::BadSecret);
         }
         let both = decode(text.strip_prefix(PRIVATE_PREFIX).ok_or(SigningError::BadSecret)?)?;
         let (seed, public) = both.expose().split_at_checked(KEY_BYTES).ok_or(SigningError::BadSecret)?;

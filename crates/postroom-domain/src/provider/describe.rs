@@ -119,7 +119,7 @@ impl Provider {
         let mut options = match self.scheme {
             Scheme::HmacFromOptions => return custom::OPTIONS.to_vec(),
             Scheme::Open => EVENT_OPTIONS.to_vec(),
-            Scheme::Token(from) => token_options(from, self.event_type.is_empty()),
+            Scheme::Token(from) => token_options(from, self.general),
             Scheme::Hmac(_) => Vec::new(),
         };
         if self.schemes().iter().any(|scheme| scheme.time.is_some()) {
@@ -195,7 +195,8 @@ impl<'a> SignatureFrom<'a> {
     pub(crate) fn header(&self) -> Option<&'a str> {
         match *self {
             Self::Plain { header, .. } | Self::Pairs { header, .. } | Self::List { header, .. } => Some(header),
-            Self::Numbered { header } => Some(header),
+            Self::Numbered { first } => Some(first),
+            // The body carries it.
             Self::Json { .. } => None,
         }
     }
@@ -206,8 +207,10 @@ impl Hmac<'_> {
     pub(crate) fn reads_header(&self, name: &str) -> bool {
         let same = |header: &str| header.eq_ignore_ascii_case(name);
         let signature = match self.signature {
-            SignatureFrom::Numbered { header } => {
-                name.get(..header.len()).is_some_and(same) && name[header.len()..].parse::<u8>().is_ok()
+            SignatureFrom::Numbered { first } => {
+                let base = first.trim_end_matches('1');
+                let number = name.get(base.len()..).filter(|_| name[..base.len()].eq_ignore_ascii_case(base));
+                number.is_some_and(|number| number.parse::<u8>().is_ok())
             }
             other => other.header().is_some_and(same),
         };

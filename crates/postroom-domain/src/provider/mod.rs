@@ -35,6 +35,8 @@ pub struct Provider {
     pub(crate) forwards: &'static [&'static str],
     /// The answer to a recorded event has to have an empty body.
     pub(crate) empty_answer: bool,
+    /// It says nothing about the sender, so options say where an event's type and id stand.
+    pub(crate) general: bool,
 }
 
 /// What a provider's secret looks like and where its owner finds it.

@@ -42,14 +42,39 @@ macro_rules! samples {
 }
 
 static SAMPLES: &[Sample] = samples! {
+    "adyen-platform": "balancePlatform.transfer.updated" = "adyen_platform.json";
+    "bitbucket": "repo:push" = "bitbucket.json";
+    "calendly": "invitee.created" = "calendly.json";
+    "clerk": "user.created" = "clerk.json";
+    "coinbase-commerce": "charge:confirmed" = "coinbase_commerce.json";
+    "docusign": "envelope-completed" = "docusign.json";
+    "dropbox": "list_folder" = "dropbox.json";
     "github":
         "push" = "github_push.json",
         "pull_request.opened" = "github_pull_request.json",
         "issues.opened" = "github_issues.json",
         "ping" = "github_ping.json";
+    "gitlab-signing": "push" = "gitlab_push.json";
+    "gitlab-token": "push" = "gitlab_push.json";
+    "hubspot": "contact.propertyChange" = "hubspot.json";
+    "intercom": "conversation.user.created" = "intercom.json";
+    "jira": "jira:issue_created" = "jira.json";
+    "line": "message" = "line.json";
+    "linear": "Issue.create" = "linear.json";
+    "mailgun": "delivered" = "mailgun.json";
     "mandrill":
         "open" = "mandrill_open.json",
         "hard_bounce" = "mandrill_hard_bounce.json";
+    "meta": "whatsapp_business_account.messages" = "meta.json";
+    "okta": "user.lifecycle.create" = "okta.json";
+    "openai": "response.completed" = "openai.json";
+    "paddle": "transaction.completed" = "paddle.json";
+    "pagerduty": "incident.triggered" = "pagerduty.json";
+    "postmark-basic-auth": "Bounce" = "postmark.json";
+    "razorpay": "payment.captured" = "razorpay.json";
+    "resend": "email.delivered" = "resend.json";
+    "roblox": "RightToErasureRequest" = "roblox.json";
+    "sentry": "issue.created" = "sentry.json";
     "shopify":
         "orders/create" = "shopify_orders_create.json",
         "products/update" = "shopify_products_update.json";
@@ -57,20 +82,32 @@ static SAMPLES: &[Sample] = samples! {
         "app_mention" = "slack_app_mention.json",
         "message" = "slack_message.json",
         "url_verification" = "slack_url_verification.json";
+    "square": "payment.updated" = "square.json";
     "stripe":
         "payment_intent.succeeded" = "stripe_payment_intent.json",
         "invoice.paid" = "stripe_invoice.json",
         "customer.created" = "stripe_customer.json";
+    "svix": "invoice.paid" = "standard_invoice.json";
+    "telegram": "message" = "telegram.json";
+    "trello": "updateCard" = "trello.json";
+    "twitch": "channel.follow" = "twitch.json";
+    "typeform": "form_response" = "typeform.json";
+    "vercel": "deployment.succeeded" = "vercel.json";
     "workos":
         "dsync.user.created" = "workos_dsync_user.json",
         "connection.activated" = "workos_connection.json";
+    "xero": "INVOICE.UPDATE" = "xero.json";
+    "zendesk": "zen:event-type:ticket.created" = "zendesk.json";
+    "zoom":
+        "meeting.started" = "zoom.json",
+        "endpoint.url_validation" = "zoom_validation.json";
     "standard-webhooks":
         "invoice.paid" = "standard_invoice.json",
         "user.created" = "standard_user.json";
-    "hmac":
-        "order.paid" = "general_order.json";
-    "none":
-        "order.paid" = "general_order.json";
+    "hmac": "order.paid" = "general_order.json";
+    "basic-auth": "order.paid" = "general_order.json";
+    "token": "order.paid" = "general_order.json";
+    "none": "order.paid" = "general_order.json";
 };
 
 /// The types of the samples of a provider.

@@ -48,8 +48,8 @@ pub(crate) enum SignatureFrom<'a> {
     Pairs { header: &'a str, separator: u8, label: &'a str, trim: bool },
     /// Labelled items: `v1,<signature> v1,<signature>`. Items that do not begin with `label` are skipped.
     List { header: &'a str, separator: u8, label: &'a str },
-    /// One header per key, ending in `1`, `2`, ...
-    Numbered { header: &'a str },
+    /// One header per key, ending in `1`, `2`, ...; this is the first.
+    Numbered { first: &'a str },
     /// A text inside the JSON body.
     Json { path: &'a str },
 }
@@ -133,9 +133,12 @@ pub(crate) enum Field<'a> {
     /// The value of a header that stands there once.
     Header(&'a str),
     /// A text, whole number or truth value inside a JSON body: names and positions with dots between; `*` is every
-    /// item of a list, which must agree (else the value is `batch`). An empty list reads as `[]`.
+    /// item of a list, which must agree (else an event's type is `batch` and
+    /// an id is none). An empty list reads as `[]`.
     Json(&'a str),
-    /// The same inside a JSON text in a form field; an empty path is the form field's text itself.
+    /// A fixed word, if that value is in the JSON body.
+    JsonMark(&'a str, &'a str),
+    /// The same as [`Field::Json`] inside a JSON text in a form field; an empty path is the form field's text itself.
     Form(&'a str, &'a str),
     /// A fixed word, if the form field is there.
     FormMark(&'a str, &'a str),

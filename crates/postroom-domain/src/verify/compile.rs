@@ -91,7 +91,7 @@ fn identity(
     options: &Options<'_>,
     fields: &mut Fields,
 ) -> Result<(Choice, Choice), Vec<FieldError>> {
-    if !provider.event_type.is_empty() {
+    if !provider.general {
         let row = |pick, fields: &mut Fields| Choice::compile(pick, fields).map_err(|invalid| one("provider", invalid));
         return Ok((row(provider.event_type, fields)?, row(provider.event_id, fields)?));
     }

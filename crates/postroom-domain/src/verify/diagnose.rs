@@ -100,6 +100,9 @@ fn signature(verifier: &Verifier, request: &Request<'_>, refusal: Refusal) -> Ve
     causes
 }
 
+/// A way to make key bytes of a secret's text.
+type Reading = fn(&str) -> Option<Vec<u8>>;
+
 /// One refused request with what is needed to run its checks again.
 struct Trial<'t> {
     check: &'t Check,
@@ -118,7 +121,7 @@ impl Trial<'_> {
 
     /// Other ways to read the secrets.
     fn by_secret(&self, verifier: &Verifier) -> Option<String> {
-        let readings: [(&str, fn(&str) -> Option<Vec<u8>>); 4] = [
+        let readings: [(&str, Reading); 4] = [
             ("the secret's text as it is", |text| Some(text.as_bytes().to_vec())),
             ("the secret without whsec_", |text| text.strip_prefix("whsec_").map(|rest| rest.as_bytes().to_vec())),
             ("the secret decoded as base64", |text| STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok()),

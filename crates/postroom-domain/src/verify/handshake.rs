@@ -19,7 +19,7 @@ pub(super) enum Rule {
     Probe { method: &'static str },
     Echo { method: &'static str, value: FieldIndex },
     HubChallenge { mode: FieldIndex, token: FieldIndex, challenge: FieldIndex, expected: Option<Secret> },
-    PublicKey { key: hmac::Key, form: &'static str, equals: &'static str },
+    PublicKey { key: Box<hmac::Key>, form: &'static str, equals: &'static str },
     Verified { when: FieldIndex, equals: Option<&'static str>, reply: CompiledReply },
 }
 
@@ -52,7 +52,7 @@ impl Rule {
             },
             Handshake::PublicKey { key, form, equals } => {
                 let Some(check) = check else { return Ok(None) };
-                Self::PublicKey { key: check.key(&Secret::from(key)), form, equals }
+                Self::PublicKey { key: Box::new(check.key(&Secret::from(key))), form, equals }
             }
             Handshake::Verified { when, equals, reply } => {
                 Self::Verified { when: fields.add(when)?, equals: Some(equals), reply: reply_of(reply, fields)? }

@@ -117,9 +117,12 @@ impl Check {
     ) -> Result<(usize, Option<Timestamp>), Refusal> {
         let values = self.paths.read(request.body);
         let found = self.signatures(request, &values, trace)?;
-        let sent = self.time_sent(request, &found, &values, trace)?;
-        let context = Context { timestamp: sent.map_or(b"".as_slice(), |(text, _)| text), url, values: &values };
+        // A time inside the body means nothing before the body is proved.
+        let inside = matches!(self.time, Some((Clock::Json(_), _)));
+        let before = if inside { None } else { self.time_sent(request, &found, &values, trace)? };
+        let context = Context { timestamp: before.map_or(b"".as_slice(), |(text, _)| text), url, values: &values };
         let matched = self.compare(keys, request, &context, &found, trace)?;
+        let sent = if inside { self.time_sent(request, &found, &values, trace)? } else { before };
         Ok((matched, sent.map(|(_, at)| at)))
     }
 
@@ -148,8 +151,7 @@ impl Check {
         found
     }
 
-    /// The time as sent and as understood. A time inside the body means nothing before the body is proved, so it is
-    /// read here and judged after the signature.
+    /// The time as sent and as understood.
     fn time_sent<'r, T: Trace>(
         &self,
         request: &Request<'r>,
@@ -275,8 +277,9 @@ fn location(row: &Hmac<'_>, paths: &mut Paths) -> Result<Location, Refused> {
         SignatureFrom::List { header, separator, label } => {
             Location::List { header: name(header)?, separator, label: label.to_owned() }
         }
-        SignatureFrom::Numbered { header } => {
-            let headers = (1..=MAX_NUMBERED).map(|number| name(&format!("{header}{number}")));
+        SignatureFrom::Numbered { first } => {
+            let base = first.trim_end_matches('1');
+            let headers = (1..=MAX_NUMBERED).map(|number| name(&format!("{base}{number}")));
             Location::Numbered { headers: headers.collect::<Result<_, _>>()? }
         }
         SignatureFrom::Json { path } => {

@@ -14,6 +14,7 @@ use crate::provider::scheme::{Field, Pick};
 enum Source {
     Header(HeaderName),
     Json(usize),
+    JsonMark(usize, String),
     /// A value inside the JSON of a form field; without a path the field's text.
     Form(String, Option<(Paths, usize)>),
     FormMark(String, String),
@@ -37,6 +38,9 @@ impl Fields {
         let source = match field {
             Field::Header(name) => Source::Header(template::header_name(name)?),
             Field::Json(path) => Source::Json(self.paths.add(template::json_path(path)?)),
+            Field::JsonMark(path, word) => {
+                Source::JsonMark(self.paths.add(template::json_path(path)?), word.to_owned())
+            }
             Field::Form(name, "") => Source::Form(name.to_owned(), None),
             Field::Form(name, path) => {
                 let mut paths = Paths::default();
@@ -75,6 +79,7 @@ impl Values<'_> {
         let value = match &self.fields.sources[index] {
             Source::Header(name) => Cow::Borrowed(only_text(self.request.headers, name)?),
             Source::Json(slot) => Cow::Borrowed(self.json[*slot].as_deref()?),
+            Source::JsonMark(slot, word) => self.json[*slot].as_ref().map(|_| Cow::Borrowed(word.as_str()))?,
             Source::Form(name, path) => {
                 let text = self.form_field(name)?;
                 match path {
@@ -107,14 +112,14 @@ impl Choice {
         pick.iter().map(group).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The value of a request.
-    pub fn of(&self, values: &Values<'_>, joint: &str) -> Option<String> {
+    /// The value of a request. `mixed` stands for a value in which the items of a list do not agree.
+    pub fn of(&self, values: &Values<'_>, joint: &str, mixed: Option<&str>) -> Option<String> {
         self.0.iter().find_map(|group| {
-            let (first, rest) = group.split_first()?;
-            let mut text = values.get(*first)?.into_owned();
-            for field in rest {
-                text.push_str(joint);
-                text.push_str(&values.get(*field)?);
+            let mut text = String::new();
+            for (index, field) in group.iter().enumerate() {
+                let part = values.get(*field)?;
+                text.push_str(if index == 0 { "" } else { joint });
+                text.push_str(if part == json::MIXED { mixed? } else { &part });
             }
             Some(text)
         })

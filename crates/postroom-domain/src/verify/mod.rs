@@ -136,10 +136,7 @@ impl Verifier {
         }
         let matched = match self.check(request, now, trace) {
             Ok(matched) => matched,
-            Err(refusal) if self.is_signed_with_public_key(request, now) => {
-                let _ = refusal;
-                return Outcome::Handshake(Answer::empty());
-            }
+            Err(_) if self.is_signed_with_public_key(request, now) => return Outcome::Handshake(Answer::empty()),
             Err(refusal) => return Outcome::Refused(refusal),
         };
         let key = self.key(matched);
@@ -190,13 +187,13 @@ impl Verifier {
     }
 
     fn identify(&self, values: &Values<'_>) -> Verified {
-        let event_type = match self.event_type.of(values, ".") {
+        let event_type = match self.event_type.of(values, ".", Some("batch")) {
             Some(text) => EventType::from_provider(&text),
-            None if self.provider.event_type.is_empty() => EventType::from_provider("unknown"),
+            None if self.provider.general => EventType::from_provider("unknown"),
             None => EventType::from_provider(self.provider.name),
         };
         let answer = self.provider.empty_answer.then(Answer::empty);
-        Verified::new(event_type, self.event_id.of(values, ":"), answer)
+        Verified::new(event_type, self.event_id.of(values, ":", None), answer)
     }
 }
 

@@ -10,7 +10,7 @@ use super::candidate::{self, Location};
 use super::hmac::{Check, Clock};
 use super::template::{Context, Part};
 use super::{Request, Scheme, Verifier, form, json, template, time, token};
-use crate::provider::scheme::{Field, Pick};
+use crate::provider::scheme::{Field, Pick, Unit};
 use crate::provider::{FieldError, Payload};
 use crate::{Secret, Timestamp};
 
@@ -116,6 +116,9 @@ fn put_signature(
             put(request, name.clone(), fresh_id().as_bytes(), "id")?;
         }
     }
+    if let Location::Json { .. } = &check.location {
+        return put_signature_into_body(check, key, now, request);
+    }
     let stamp = check.time.as_ref().map(|(_, window)| time::write(window.unit, now)).unwrap_or_default();
     if let Some((Clock::Header(name), _)) = &check.time {
         put(request, name.clone(), stamp.as_bytes(), "timestamp")?;
@@ -135,9 +138,36 @@ fn put_signature(
         }
         Location::List { header, label, .. } => (header.clone(), format!("{label}{signature}")),
         Location::Numbered { headers } => (headers.first().ok_or_else(missing)?.clone(), signature),
+        // Handled above.
         Location::Json { .. } => return Err(missing()),
     };
     put(request, header, value.as_bytes(), "signature")
+}
+
+/// Mailgun's way: time, a token used once, and the signature of both are members of the JSON body.
+fn put_signature_into_body(
+    check: &Check,
+    key: &Key,
+    now: Timestamp,
+    request: &mut SignedRequest,
+) -> Result<(), FieldError> {
+    let not_json =
+        || FieldError::new("body", "invalid_json", "the signature goes into the body, so it must be a JSON object");
+    let mut body: Map<String, Value> = serde_json::from_slice(&request.body).map_err(|_| not_json())?;
+    let unit = check.time.as_ref().map_or(Unit::Seconds, |(_, window)| window.unit);
+    let mut signature = Map::new();
+    signature.insert("timestamp".to_owned(), time::write(unit, now).into());
+    signature.insert("token".to_owned(), hex::encode(Secret::random(25).expose()).into());
+    body.insert("signature".to_owned(), signature.clone().into());
+    let unsigned = serde_json::to_vec(&body).map_err(|_| not_json())?;
+    let values = check.values(&unsigned);
+    let context = Context { values: &values, ..Context::default() };
+    let draft = Request { method: "POST", url: "", headers: &request.headers, body: &unsigned };
+    let tag = check.tag(key, &draft, &context).ok_or_else(not_json)?;
+    signature.insert("signature".to_owned(), candidate::encode(check.encoding, tag.as_ref()).into());
+    body.insert("signature".to_owned(), signature.into());
+    request.body = serde_json::to_vec(&body).map_err(|_| not_json())?;
+    Ok(())
 }
 
 fn put_token(check: &token::Check, secret: &Secret, request: &mut SignedRequest) -> Result<(), FieldError> {

@@ -134,6 +134,7 @@ fn nothing_told_holds_a_secret_or_a_signature() {
         let right: Vec<&str> = signed
             .headers
             .iter()
+            .filter(|(name, _)| !name.as_str().contains("timestamp"))
             .filter(|(name, _)| name.as_str().contains("signature") || name.as_str().contains("hmac"))
             .filter_map(|(_, value)| value.to_str().ok()?.rsplit(['=', ',']).find(|part| part.len() > 20))
             .collect();

@@ -8,4 +8,5 @@ mod official;
 mod properties;
 mod providers;
 mod schemes;
+mod special;
 mod support;

@@ -57,7 +57,7 @@ proptest! {
 
     #[test]
     fn any_changed_byte_of_the_body_is_noticed(seed in any::<u64>(), place in any::<prop::sample::Index>(), flip in 1_u8..) {
-        for row in provider::all().iter().filter(|row| row.scheme_kind() == "hmac") {
+        for row in provider::all().iter().filter(|row| row.scheme_kind() == "hmac" && row.name != "mailgun") {
             let source = Source::of(row.name);
             let mut signed = source.signed_sample(seed, at(0));
             let index = place.index(signed.body.len());
@@ -78,9 +78,11 @@ proptest! {
         for row in provider::all().iter().filter(|row| row.scheme_kind() == "hmac") {
             let source = Source::of(row.name);
             let signed = source.signed_sample(seed, at(0));
-            let proving = ["webhook-id", "webhook-timestamp", "x-slack-request-timestamp", "x-signature"];
-            let names = row.describe().signature_headers.into_iter().chain(proving).map(str::to_ascii_lowercase);
-            for name in names.filter(|name| signed.headers.contains_key(name.as_str())) {
+            let proving = signed.headers.keys().map(|name| name.as_str().to_owned()).filter(|name| {
+                // The type of the body and what names the event are not signed.
+                verifier_reads(row.name, name)
+            });
+            for name in proving.collect::<Vec<_>>() {
                 let mut value = signed.headers[name.as_str()].as_bytes().to_vec();
                 let index = place.index(value.len());
                 value[index] ^= flip;
@@ -141,4 +143,12 @@ proptest! {
 /// Whether the flip only turned a hexadecimal digit of a percent escape into its other case.
 fn is_form_respelled(body: &[u8], flip: u8) -> bool {
     flip == 0x20 && body.windows(3).any(|w| w[0] == b'%' && w[1..].iter().any(u8::is_ascii_lowercase))
+}
+
+/// Whether a header carries the signature or is signed with it.
+fn verifier_reads(provider: &str, name: &str) -> bool {
+    name.contains("signature") || name.contains("hmac") || name.contains("timestamp") || {
+        ["webhook-id", "svix-id", "twitch-eventsub-message-id", "x-trello-webhook"].contains(&name)
+            && !(name == "webhook-id" && provider == "shopify")
+    }
 }

@@ -24,7 +24,7 @@ fn every_sample_that_we_sign_verifies_and_names_its_type() {
                 Outcome::Verified(verified) => assert_eq!(verified.event_type().as_str(), kind, "{}", row.name),
                 Outcome::Handshake(answer) => {
                     assert!(
-                        ["ping", "url_verification"].contains(&kind) && answer.status == 200,
+                        ["ping", "url_verification", "endpoint.url_validation"].contains(&kind) && answer.status == 200,
                         "{} {kind}",
                         row.name
                     );
@@ -48,7 +48,7 @@ fn two_samples_are_two_events() {
 
 #[test]
 fn a_body_that_is_not_json_or_empty_verifies_too() {
-    for row in provider::all().iter().filter(|row| row.name != "mandrill") {
+    for row in provider::all().iter().filter(|row| !["mandrill", "mailgun", "linear"].contains(&row.name)) {
         let source = Source::of(row.name);
         for body in ["", "{", "not json \u{1f4e6}", "a=1&b=2", "\u{feff}{}", "[]", "null"] {
             let signed = source.sign(&Payload::of_body(body), at(0));

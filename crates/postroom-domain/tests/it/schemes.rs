@@ -2,20 +2,20 @@
 
 use http::{HeaderName, HeaderValue};
 use postroom_domain::Secret;
-use postroom_domain::provider::{self, Payload, Provider, sample};
+use postroom_domain::provider::{self, Payload, Provider, SecretForm, sample};
 use postroom_domain::verify::{SignedRequest, Verifier, sign};
 
 use crate::support::{Source, URL, at, verdict};
 
+/// All but Mailgun, whose signature stands in the body and does not cover it; it has tests of its own.
 fn hmac_providers() -> impl Iterator<Item = &'static Provider> {
-    provider::all().iter().filter(|row| row.scheme_kind() == "hmac")
+    provider::all().iter().filter(|row| row.scheme_kind() == "hmac" && row.name != "mailgun")
 }
 
 /// The signature header of a signed request.
 fn signature_header(row: &Provider) -> HeaderName {
     let names = row.describe().signature_headers;
     let name = names.first().copied().unwrap_or("x-signature").to_ascii_lowercase();
-    let name = if name.ends_with('-') { format!("{name}1") } else { name };
     HeaderName::from_bytes(name.as_bytes()).unwrap()
 }
 
@@ -96,7 +96,8 @@ fn an_empty_key_signs_nothing_that_verifies() {
         let source = Source::of(row.name);
         for nothing in ["", " ", "\n", "whsec_"] {
             let error = Verifier::compile(row.name, &source.options, &[Secret::from(nothing)]);
-            if nothing == "whsec_" && row.name != "standard-webhooks" {
+            let text = provider::find(row.name).unwrap().secret_form() == SecretForm::Text;
+            if nothing == "whsec_" && text {
                 continue; // A text like any other where the secret is text.
             }
             assert_eq!(error.unwrap_err()[0].field, "secret", "{} {nothing:?}", row.name);
@@ -253,7 +254,7 @@ fn raw_bytes_are_what_is_signed() {
         b"\x00\xff\xfe\x80",
         "{\"box\":\"\u{1f4e6}\",\"rtl\":\"\u{202e}\"}".as_bytes(),
     ];
-    for row in hmac_providers().filter(|row| row.name != "mandrill") {
+    for row in hmac_providers().filter(|row| !["mandrill", "linear"].contains(&row.name)) {
         let source = Source::of(row.name);
         for body in bodies {
             let signed = source.sign(&Payload::of_body(body), at(0));

@@ -21,6 +21,11 @@ pub fn options(json: Value) -> Map<String, Value> {
     }
 }
 
+/// Whether the provider's secret is that of Standard Webhooks.
+fn is_whsec(provider: &str) -> bool {
+    ["standard-webhooks", "svix", "clerk", "resend", "openai", "gitlab-signing"].contains(&provider)
+}
+
 /// A provider with options and a secret that fit it.
 pub struct Source {
     pub provider: &'static str,
@@ -32,12 +37,15 @@ impl Source {
     pub fn of(provider: &'static str) -> Self {
         let secret = match provider {
             "none" => None,
-            "standard-webhooks" => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             "stripe" => Some("whsec_9f8c6d1b2a3e4f5061728394a5b6c7d8"),
+            "adyen-platform" => Some("44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056"),
+            "postmark-basic-auth" | "basic-auth" => Some("postroom:correct horse battery staple"),
+            _ if is_whsec(provider) => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             _ => Some("It's a Secret to Everybody"),
         };
         let options = match provider {
             "hmac" => options(serde_json::json!({ "signature_header": "X-Signature", "signature_prefix": "sha256=" })),
+            "token" => options(serde_json::json!({ "header": "X-Secret-Token" })),
             _ => Map::new(),
         };
         Self { provider, options, secret }
@@ -46,7 +54,9 @@ impl Source {
     /// A secret of the same form that is not this source's.
     pub fn other_secret(&self) -> &'static str {
         match self.provider {
-            "standard-webhooks" => "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            "adyen-platform" => "74F490DD33F7327BAECC88B2947C011FC02D014A473AAA33A8EC93E4DC069174",
+            "postmark-basic-auth" | "basic-auth" => "postroom:another password",
+            provider if is_whsec(provider) => "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
             _ => "another secret altogether",
         }
     }
