@@ -116,7 +116,9 @@ catalogue! {
         "The detail names the failing check. Mend the source's secret or options first.";
     SourceDisabled CONFLICT "source_disabled", "The source is switched off or deleted",
         "Switch it on with `PATCH /v1/sources/{id}`, then verify the request again.";
-    TooManyActive CONFLICT "too_many", "The organization has as many of these as it may",
+    SourceOfOrganization CONFLICT "source_of_organization", "The source stands for the organization's own Mandrill secret",
+        "Change `mandrill_webhook_secret` of the organization, or make a source named `mandrill`.";
+    LimitReached CONFLICT "limit_reached", "The organization has as many of these as it may",
         "Delete some that are not needed any more.";
     IdempotencyKeyReused CONFLICT "idempotency_key_reused", "The Idempotency-Key was used for another request",
         "Use a fresh key for every request; repeat a key only with the very same method, path and body.";

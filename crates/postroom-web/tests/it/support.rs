@@ -1,0 +1,319 @@
+//! A running server with a clock set by hand, and a client that sends exactly the bytes it is told to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use postroom_domain::egress::Policy;
+use postroom_domain::keyring::Keyring;
+use postroom_domain::{Clock, Secret, Timestamp};
+use postroom_storage::sqlite::{Mode, Options};
+use postroom_storage::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use postroom_storage::{Handoff, Storage};
+use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const ADMIN: &str = "the-admin-token-of-these-tests-is-long-enough";
+/// How long a test waits for what must happen before it says that it does not.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// 2026-11-22T10:00:00Z.
+const BEGIN: i64 = 1_795_341_600_000;
+
+/// A running server.
+pub struct Room {
+    pub address: SocketAddr,
+    pub storage: Storage,
+    pub stop: CancellationToken,
+    now: Arc<AtomicI64>,
+    server: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+/// What a test changes of the server before it starts.
+pub struct Setup {
+    pub limits: Limits,
+    pub server: ServerLimits,
+    pub roles: Roles,
+}
+
+/// Accepts every delivery and makes none.
+struct NoDelivery;
+
+impl Handoff for NoDelivery {
+    fn reserve(&self, _: EndpointKey, _: usize) -> bool {
+        true
+    }
+    fn deliver(&self, _: Arc<StoredEvent>, _: Vec<EndpointKey>) {}
+    fn release(&self, _: EndpointKey, _: usize) {}
+    fn wake(&self, _: EndpointKey) {}
+    fn is_processing(&self, _: DeliveryKey) -> bool {
+        false
+    }
+}
+
+impl Room {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
+        change(&mut setup);
+        let directory = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(BEGIN));
+        let hands = now.clone();
+        let clock = Clock::new(move || Timestamp::from_millis(hands.load(Ordering::SeqCst)));
+        let storage = postroom_storage::sqlite::open(Options {
+            data_dir: directory.path().to_owned(),
+            keyring: Keyring::parse(&Keyring::generate()).unwrap(),
+            clock: clock.clone(),
+            handoff: Arc::new(NoDelivery),
+            dedupe_window: Duration::from_secs(7 * 24 * 3600),
+            retention: Duration::from_secs(30 * 24 * 3600),
+            default_attempt_timeout: Duration::from_secs(15),
+            mode: Mode::Serve,
+        })
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let app = App {
+            storage: storage.clone(),
+            clock,
+            egress: Arc::new(Policy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![address])),
+            limits: setup.limits,
+            admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
+            public_url: "https://hooks.example".to_owned(),
+            cursor_key: Secret::random(32),
+            render_metrics: Arc::new(|| "# no recorder in these tests\n".to_owned()),
+            roles: setup.roles,
+            stop: stop.clone(),
+            version: "0.0.0-test",
+        };
+        let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
+        Self { address, storage, stop, now, server: Some(server), _directory: directory }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::SeqCst))
+    }
+
+    pub fn forward(&self, by: Duration) {
+        self.now.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Stops the server and waits for it.
+    pub async fn stopped(&mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.server.take().unwrap()).await.expect("the server stops").unwrap();
+    }
+
+    pub fn call(&self, method: &str, path: &str) -> Call<'_> {
+        Call { room: self, method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn get(&self, path: &str) -> Call<'_> {
+        self.call("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> Call<'_> {
+        self.call("POST", path)
+    }
+
+    /// A new organization with an admin key.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let reply = self.post("/v1/tenants").bearer(ADMIN).json(&json!({"name": name, "plan": "premium"})).send().await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        let tenant = reply.json();
+        Tenant {
+            id: tenant["organization"]["id"].as_str().unwrap().to_owned(),
+            slug: tenant["organization"]["slug"].as_str().unwrap().to_owned(),
+            key: tenant["api_key"]["secret"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Another key of an organization.
+    pub async fn key(&self, tenant: &Tenant, scopes: &[&str]) -> String {
+        let body = json!({"name": "test", "scopes": scopes});
+        let reply = self.post("/v1/api-keys").bearer(&tenant.key).json(&body).send().await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply.json()["secret"].as_str().unwrap().to_owned()
+    }
+
+    /// A source; returns its id.
+    pub async fn source(&self, tenant: &Tenant, body: Value) -> String {
+        let reply = self.post("/v1/sources").bearer(&tenant.key).json(&body).send().await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// An endpoint that nothing listens at; returns its id.
+    pub async fn endpoint(&self, tenant: &Tenant) -> String {
+        let body = json!({"url": "http://127.0.0.1:9/hook"});
+        let reply = self.post("/v1/endpoints").bearer(&tenant.key).json(&body).send().await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends bytes as they are, and reads until the other side closes.
+    pub async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // The other side may have answered and closed before all was sent.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ =
+            tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end of the connection");
+        answer
+    }
+}
+
+/// An organization and its admin key.
+pub struct Tenant {
+    pub id: String,
+    pub slug: String,
+    pub key: String,
+}
+
+/// A request under way.
+pub struct Call<'a> {
+    room: &'a Room,
+    method: String,
+    path: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Call<'_> {
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+
+    /// The bytes of the request, on a connection of its own.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes =
+            format!("{} {} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n", self.method, self.path).into_bytes();
+        let mut headers = self.headers.clone();
+        let length =
+            self.headers.iter().any(|(name, _)| matches!(name.as_str(), "content-length" | "transfer-encoding"));
+        if !length && (!self.body.is_empty() || self.method == "POST") {
+            headers.push(("content-length".to_owned(), self.body.len().to_string().into_bytes()));
+        }
+        for (name, value) in headers {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(&value);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    pub async fn send(&self) -> Reply {
+        Reply::parse(&self.room.raw(&self.bytes()).await)
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let end =
+            bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut body = bytes[end + 4..].to_vec();
+        if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") {
+            body = dechunk(&body);
+        }
+        Self { status, headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// The code of a problem, after checking that the answer is a whole one.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        let code = problem["code"].as_str().unwrap().to_owned();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        assert_eq!(problem["type"], format!("https://hooks.example/problems/{code}"));
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
+        for member in ["title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        }
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
+        code
+    }
+
+    /// `status code`, or `status` when it is no problem.
+    pub fn verdict(&self) -> String {
+        if self.status < 400 { self.status.to_string() } else { format!("{} {}", self.status, self.problem()) }
+    }
+
+    /// `field code` of every refused field.
+    pub fn fields(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|e| format!("{} {}", e["field"].as_str().unwrap(), e["code"].as_str().unwrap())).collect()
+    }
+}
+
+fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
+        whole.extend_from_slice(&bytes[end + 2..end + 2 + size]);
+        bytes = &bytes[end + 2 + size + 2..];
+    }
+    whole
+}
+
+/// Asks again and again until `probe` has an answer.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    let asking = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
