@@ -1,0 +1,128 @@
+//! The command line: what there is, and what each exit code means.
+//!
+//! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
+
+mod client;
+mod config;
+mod output;
+mod resources;
+mod send;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use client::ServerArgs;
+use resources::JsonArgs;
+
+/// Receive webhooks, send webhooks, lose none.
+#[derive(Debug, Parser)]
+#[command(name = "postroom", version, arg_required_else_help = true, propagate_version = true)]
+#[command(after_help = "Begin with:
+  postroom demo        a tour that needs nothing, and leaves a server to play with
+  postroom serve       the server, on 127.0.0.1:8080, with its data in ./postroom-data")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check or show the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Send an event, or many
+    Send(send::SendArgs),
+    /// Follow events and deliveries as they happen
+    Tail(tail::TailArgs),
+    /// Events: list, show, replay
+    Events(Resource<resources::Events>),
+    /// Deliveries: list, show, retry
+    Deliveries(Resource<resources::Deliveries>),
+    /// Dead letters: list, show, requeue, discard
+    DeadLetters(Resource<resources::DeadLetters>),
+    /// Requests that failed verification: list, show, reverify
+    Rejections(Resource<resources::Rejections>),
+    /// Endpoints: list, show, create, test, enable, disable, rotate-secret, delete
+    Endpoints(Resource<resources::Endpoints>),
+    /// Sources: list, show, create, providers, delete
+    Sources(Resource<resources::Sources>),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  postroom completions bash > /etc/bash_completion.d/postroom")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A resource's commands, with the server and the form of output.
+#[derive(Debug, clap::Args)]
+struct Resource<T: Subcommand> {
+    #[command(subcommand)]
+    command: T,
+    #[command(flatten)]
+    json: JsonArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Clap prints help and version on standard output and exits 0, and what is wrong on standard error with 2.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) if output::is_closed_output(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(format!("{} {error:#}", output::styled(output::BAD, "error:")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Config(command) => return config::run(command),
+        Command::Send(args) => client_runtime()?.block_on(send::send(args)),
+        Command::Tail(args) => client_runtime()?.block_on(tail::tail(args)),
+        Command::Events(r) => client_runtime()?.block_on(resources::events(r.command, &r.server, r.json.json)),
+        Command::Deliveries(r) => client_runtime()?.block_on(resources::deliveries(r.command, &r.server, r.json.json)),
+        Command::DeadLetters(r) => {
+            client_runtime()?.block_on(resources::dead_letters(r.command, &r.server, r.json.json))
+        }
+        Command::Rejections(r) => client_runtime()?.block_on(resources::rejections(r.command, &r.server, r.json.json)),
+        Command::Endpoints(r) => client_runtime()?.block_on(resources::endpoints(r.command, &r.server, r.json.json)),
+        Command::Sources(r) => client_runtime()?.block_on(resources::sources(r.command, &r.server, r.json.json)),
+        Command::Completions { shell } => completions(shell),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Commands that only ask a server need one thread.
+fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "postroom", &mut script);
+    Ok(output::line(String::from_utf8_lossy(&script).trim_end())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

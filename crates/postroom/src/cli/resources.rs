@@ -1,0 +1,606 @@
+//! `events`, `deliveries`, `dead-letters`, `rejections`, `endpoints`, `sources`: list, show and act over the API.
+//!
+//! One table says what each resource shows; the commands differ in their filters and actions only.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use http::Method;
+use postroom_domain::Secret;
+use serde_json::{Value, json};
+
+use super::client::{Client, ServerArgs, escape};
+use super::output::{self, FAINT, STRONG, cell, styled};
+
+/// A resource of the API as a table.
+#[derive(Debug)]
+struct Resource {
+    path: &'static str,
+    /// Title, and the field it shows.
+    columns: &'static [(&'static str, &'static str)],
+}
+
+const EVENTS: Resource = Resource {
+    path: "/v1/events",
+    columns: &[
+        ("id", "id"),
+        ("type", "type"),
+        ("direction", "direction"),
+        ("status", "status"),
+        ("deliveries", "deliveries"),
+        ("bytes", "payload_bytes"),
+        ("external id", "external_id"),
+        ("accepted", "created_at"),
+    ],
+};
+const DELIVERIES: Resource = Resource {
+    path: "/v1/deliveries",
+    columns: &[
+        ("id", "id"),
+        ("event type", "event_type"),
+        ("status", "status"),
+        ("attempts", "attempts"),
+        ("answer", "last_status"),
+        ("error", "last_error"),
+        ("next attempt", "next_attempt_at"),
+        ("endpoint", "endpoint_id"),
+    ],
+};
+const DEAD_LETTERS: Resource = Resource {
+    path: "/v1/dead-letters",
+    columns: &[
+        ("id", "id"),
+        ("event type", "event_type"),
+        ("reason", "dead_reason"),
+        ("attempts", "attempts"),
+        ("answer", "last_status"),
+        ("error", "last_error"),
+        ("since", "dead_at"),
+        ("endpoint", "endpoint_id"),
+    ],
+};
+const REJECTIONS: Resource = Resource {
+    path: "/v1/rejections",
+    columns: &[
+        ("id", "id"),
+        ("source", "source_id"),
+        ("code", "code"),
+        ("failed check", "check"),
+        ("received", "received_at"),
+        ("became", "event_id"),
+    ],
+};
+const ENDPOINTS: Resource = Resource {
+    path: "/v1/endpoints",
+    columns: &[
+        ("id", "id"),
+        ("url", "url"),
+        ("event types", "event_types"),
+        ("enabled", "is_enabled"),
+        ("description", "description"),
+        ("made", "created_at"),
+    ],
+};
+const SOURCES: Resource = Resource {
+    path: "/v1/sources",
+    columns: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("provider", "provider"),
+        ("active", "is_active"),
+        ("url", "url"),
+        ("made", "created_at"),
+    ],
+};
+
+/// How much of a list, and in which form.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// At most so many, newest first; more than 250 are fetched page by page
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: usize,
+}
+
+/// For programs instead of people.
+#[derive(Debug, Clone, Args)]
+pub struct JsonArgs {
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `postroom events`
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// Events, newest first
+    #[command(after_help = "Example:\n  postroom events list --type order.* --status dead_letter")]
+    List {
+        /// Of this type, or of all types that begin so: order.*
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
+        /// Whose worst delivery stands so: pending, processing, success, failed, dead_letter, discarded
+        #[arg(long)]
+        status: Option<String>,
+        /// Of this source
+        #[arg(long, value_name = "ID")]
+        source: Option<String>,
+        /// inbound (received from a third party) or outbound (your own)
+        #[arg(long)]
+        direction: Option<String>,
+        /// Accepted at or after this moment, such as 2026-11-22T10:00:00Z
+        #[arg(long, value_name = "TIME")]
+        after: Option<String>,
+        /// Accepted before this moment
+        #[arg(long, value_name = "TIME")]
+        before: Option<String>,
+        /// With this id of its sender
+        #[arg(long, value_name = "ID")]
+        external_id: Option<String>,
+        /// With this text in its payload
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One event with headers, payload and its deliveries
+    Show {
+        /// evt_...
+        id: String,
+    },
+    /// Send an old event again to the endpoints it went to, or to those named
+    Replay {
+        /// evt_...
+        id: String,
+        /// Only to this endpoint; can be given several times
+        #[arg(long, value_name = "ID")]
+        endpoint: Vec<String>,
+    },
+}
+
+/// `postroom deliveries`
+#[derive(Debug, Subcommand)]
+pub enum Deliveries {
+    /// Deliveries, newest event first
+    List {
+        #[command(flatten)]
+        filter: DeliveryFilter,
+        /// Standing so: pending, processing, success, failed, dead_letter, discarded
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One delivery with its attempts
+    Show {
+        /// dlv_...
+        id: String,
+    },
+    /// Try a failed delivery now
+    Retry {
+        /// dlv_...; several are tried one after the other
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// `postroom dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// Dead letters, newest first, with the reason
+    List {
+        #[command(flatten)]
+        filter: DeliveryFilter,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One dead letter with its attempts
+    Show {
+        /// dlv_...
+        id: String,
+    },
+    /// Send dead letters again, from the beginning of their schedule
+    #[command(after_help = "Example:\n  postroom dead-letters requeue dlv_0198c1f2...")]
+    Requeue {
+        /// dlv_...
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Say that dead letters are not needed any more
+    Discard {
+        /// dlv_...
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Which deliveries.
+#[derive(Debug, Clone, Args)]
+pub struct DeliveryFilter {
+    /// To this endpoint
+    #[arg(long, value_name = "ID")]
+    endpoint: Option<String>,
+    /// Of this event
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+}
+
+/// `postroom rejections`
+#[derive(Debug, Subcommand)]
+pub enum Rejections {
+    /// Requests that failed verification, newest first, with the check that failed
+    List {
+        /// At this source
+        #[arg(long, value_name = "ID")]
+        source: Option<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One rejected request as it arrived
+    Show {
+        /// rej_...
+        id: String,
+    },
+    /// Verify a request once more, after its source's secret was mended
+    Reverify {
+        /// rej_...
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// `postroom endpoints`
+#[derive(Debug, Subcommand)]
+pub enum Endpoints {
+    /// Endpoints, newest first
+    List {
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One endpoint
+    Show {
+        /// ep_...
+        id: String,
+    },
+    /// Make an endpoint; its signing secret is shown this once
+    #[command(after_help = "Example:\n  postroom endpoints create https://api.example.com/hooks --type order.*")]
+    Create {
+        /// Where events go
+        endpoint_url: String,
+        /// Only events of this type, or order.*; can be given several times
+        #[arg(long = "type", value_name = "TYPE")]
+        event_types: Vec<String>,
+        /// Only events of this source; can be given several times
+        #[arg(long, value_name = "ID")]
+        source: Vec<String>,
+        /// What it is, for people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Send a test event to this endpoint alone
+    Test {
+        /// ep_...
+        id: String,
+    },
+    /// Switch an endpoint on
+    Enable {
+        /// ep_...
+        id: String,
+    },
+    /// Switch an endpoint off; waiting deliveries become dead letters
+    Disable {
+        /// ep_...
+        id: String,
+    },
+    /// Give an endpoint a new signing secret; the old one signs beside it for a while
+    RotateSecret {
+        /// ep_...
+        id: String,
+        /// How long the old one signs beside the new, in seconds (at most 86400)
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        grace: u64,
+    },
+    /// Delete an endpoint
+    Delete {
+        /// ep_...
+        id: String,
+    },
+}
+
+/// `postroom sources`
+#[derive(Debug, Subcommand)]
+pub enum Sources {
+    /// Sources, newest first
+    List {
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// One source
+    Show {
+        /// src_...
+        id: String,
+    },
+    /// Make a source for a third party
+    #[command(after_help = "Example:\n  echo -n whsec_... | postroom sources create --provider stripe --secret-file -")]
+    Create {
+        /// The provider, such as stripe or github; `postroom sources providers` lists them
+        #[arg(long, value_name = "NAME")]
+        provider: String,
+        /// Its name in the inbound URL; the provider's name if not given
+        #[arg(long)]
+        name: Option<String>,
+        /// A file that holds the provider's signing secret; - reads standard input
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+    },
+    /// The providers there are, and what they need
+    Providers,
+    /// Delete a source; its events stay
+    Delete {
+        /// src_...
+        id: String,
+    },
+}
+
+/// Runs `postroom events`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn events(command: Events, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        Events::List { event_type, status, source, direction, after, before, external_id, text, list } => {
+            let query = [
+                ("type", event_type),
+                ("status", status),
+                ("source_id", source),
+                ("direction", direction),
+                ("created_after", after),
+                ("created_before", before),
+                ("external_id", external_id),
+                ("q", text),
+            ];
+            view.list(&EVENTS, &query, list.limit).await
+        }
+        Events::Show { id } => {
+            view.show(&EVENTS, &id).await?;
+            view.below(&DELIVERIES, &format!("/v1/events/{}/deliveries", escape(&id)), "Deliveries").await
+        }
+        Events::Replay { id, endpoint } => {
+            let body = if endpoint.is_empty() { json!({}) } else { json!({ "endpoint_ids": endpoint }) };
+            let answer = view.client.post(&format!("/v1/events/{}/replay", escape(&id)), Some(&body)).await?;
+            view.print_rows(&DELIVERIES, answer["data"].as_array().cloned().unwrap_or_default())
+        }
+    }
+}
+
+/// Runs `postroom deliveries`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn deliveries(command: Deliveries, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        Deliveries::List { filter, status, list } => {
+            let query = [("status", status), ("endpoint_id", filter.endpoint), ("event_id", filter.event)];
+            view.list(&DELIVERIES, &query, list.limit).await
+        }
+        Deliveries::Show { id } => view.show(&DELIVERIES, &id).await,
+        Deliveries::Retry { ids } => view.act(&DELIVERIES, &ids, "retry").await,
+    }
+}
+
+/// Runs `postroom dead-letters`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn dead_letters(command: DeadLetters, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        DeadLetters::List { filter, list } => {
+            let query = [("endpoint_id", filter.endpoint), ("event_id", filter.event)];
+            view.list(&DEAD_LETTERS, &query, list.limit).await
+        }
+        DeadLetters::Show { id } => view.show(&DEAD_LETTERS, &id).await,
+        DeadLetters::Requeue { ids } => view.act(&DEAD_LETTERS, &ids, "requeue").await,
+        DeadLetters::Discard { ids } => view.act(&DEAD_LETTERS, &ids, "discard").await,
+    }
+}
+
+/// Runs `postroom rejections`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn rejections(command: Rejections, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        Rejections::List { source, list } => view.list(&REJECTIONS, &[("source_id", source)], list.limit).await,
+        Rejections::Show { id } => view.show(&REJECTIONS, &id).await,
+        Rejections::Reverify { ids } => view.act(&REJECTIONS, &ids, "reverify").await,
+    }
+}
+
+/// Runs `postroom endpoints`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn endpoints(command: Endpoints, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        Endpoints::List { list } => view.list(&ENDPOINTS, &[], list.limit).await,
+        Endpoints::Show { id } => view.show(&ENDPOINTS, &id).await,
+        Endpoints::Create { endpoint_url, event_types, source, description } => {
+            let mut body = json!({ "url": endpoint_url, "event_types": event_types, "source_ids": source });
+            if let Some(description) = description {
+                body["description"] = description.into();
+            }
+            view.print_object(&view.client.post(ENDPOINTS.path, Some(&body)).await?)
+        }
+        Endpoints::Test { id } => view.act(&ENDPOINTS, &[id], "test").await,
+        Endpoints::Enable { id } => view.act(&ENDPOINTS, &[id], "enable").await,
+        Endpoints::Disable { id } => view.act(&ENDPOINTS, &[id], "disable").await,
+        Endpoints::RotateSecret { id, grace } => {
+            let path = format!("/v1/endpoints/{}/rotate-secret", escape(&id));
+            view.print_object(&view.client.post(&path, Some(&json!({ "grace_seconds": grace }))).await?)
+        }
+        Endpoints::Delete { id } => view.delete(&ENDPOINTS, &id).await,
+    }
+}
+
+/// Runs `postroom sources`.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
+    let view = View { client: Client::from_environment(server)?, json };
+    match command {
+        Sources::List { list } => view.list(&SOURCES, &[], list.limit).await,
+        Sources::Show { id } => view.show(&SOURCES, &id).await,
+        Sources::Create { provider, name, secret_file } => {
+            let mut body = json!({ "provider": provider });
+            if let Some(name) = name {
+                body["name"] = name.into();
+            }
+            if let Some(file) = secret_file {
+                let secret = read_secret(&file)?;
+                body["secret"] = secret.expose_str().unwrap_or_default().into();
+            }
+            view.print_object(&view.client.post(SOURCES.path, Some(&body)).await?)
+        }
+        Sources::Providers => {
+            let answer = view.client.get("/v1/providers").await?;
+            let columns = [("name", "name"), ("title", "title"), ("scheme", "scheme"), ("needs", "secret")];
+            view.print_columns(&columns, answer["data"].as_array().cloned().unwrap_or_default())
+        }
+        Sources::Delete { id } => view.delete(&SOURCES, &id).await,
+    }
+}
+
+/// A secret from a file or, with `-`, from standard input; white space around it does not count.
+///
+/// # Errors
+/// When it cannot be read, is empty or is not text.
+pub fn read_secret(file: &std::path::Path) -> anyhow::Result<Secret> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().take(64 * 1024).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(64 * 1024).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("the secret cannot be read from {}", file.display()))?;
+    anyhow::ensure!(!text.trim().is_empty(), "the secret read from {} is empty", file.display());
+    Ok(Secret::from(text.trim()))
+}
+
+/// A server, and how its answers are shown.
+struct View {
+    client: Client,
+    json: bool,
+}
+
+impl View {
+    async fn list(&self, resource: &Resource, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<()> {
+        let rows = self.pages(resource.path, query, limit).await?;
+        self.print_rows(resource, rows)
+    }
+
+    /// Follows the cursor until there is enough or no more.
+    async fn pages(&self, path: &str, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<Vec<Value>> {
+        let mut rows: Vec<Value> = Vec::new();
+        let mut cursor: Option<String> = None;
+        while rows.len() < limit {
+            let mut url = format!("{path}?limit={}", (limit - rows.len()).clamp(1, 250));
+            for (key, value) in query {
+                if let Some(value) = value {
+                    url.push_str(&format!("&{key}={}", escape(value)));
+                }
+            }
+            if let Some(cursor) = &cursor {
+                url.push_str(&format!("&cursor={}", escape(cursor)));
+            }
+            let answer = self.client.get(&url).await?;
+            rows.extend(answer["data"].as_array().cloned().unwrap_or_default());
+            cursor = answer["next_cursor"].as_str().map(str::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn show(&self, resource: &Resource, id: &str) -> anyhow::Result<()> {
+        let answer = self.client.get(&format!("{}/{}", resource.path, escape(id))).await?;
+        self.print_object(&answer)
+    }
+
+    /// A list that belongs to the object shown above it.
+    async fn below(&self, resource: &Resource, path: &str, title: &str) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let rows = self.pages(path, &[], 250).await?;
+        output::line("")?;
+        output::line(styled(STRONG, title))?;
+        self.print_rows(resource, rows)
+    }
+
+    async fn act(&self, resource: &Resource, ids: &[String], action: &str) -> anyhow::Result<()> {
+        for id in ids {
+            let path = format!("{}/{}/{action}", resource.path, escape(id));
+            let answer = self.client.post(&path, Some(&json!({}))).await.with_context(|| output::plain(id))?;
+            self.print_object(&answer)?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, resource: &Resource, id: &str) -> anyhow::Result<()> {
+        self.client.json(Method::DELETE, &format!("{}/{}", resource.path, escape(id)), None).await?;
+        if self.json { Ok(()) } else { Ok(output::line(format!("deleted {}", output::plain(id)))?) }
+    }
+
+    fn print_rows(&self, resource: &Resource, rows: Vec<Value>) -> anyhow::Result<()> {
+        self.print_columns(resource.columns, rows)
+    }
+
+    fn print_columns(&self, columns: &[(&str, &str)], rows: Vec<Value>) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(rows.iter().try_for_each(output::json)?);
+        }
+        if rows.is_empty() {
+            return Ok(output::line(styled(FAINT, "nothing"))?);
+        }
+        let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+        let cells = |row: &Value| columns.iter().map(|(_, field)| short(&cell(&row[*field]))).collect();
+        Ok(output::table(&titles, rows.iter().map(cells).collect())?)
+    }
+
+    /// Every field on a line of its own; lists of objects (attempts, headers) as JSON, one a line.
+    fn print_object(&self, object: &Value) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(output::json(object)?);
+        }
+        let Some(fields) = object.as_object() else { return Ok(output::line(cell(object))?) };
+        let width = fields.keys().map(String::len).max().unwrap_or(0);
+        for (key, value) in fields {
+            let label = styled(FAINT, format!("{key:width$}"));
+            match value {
+                Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+                    output::line(label)?;
+                    items
+                        .iter()
+                        .try_for_each(|item| output::line(format!("  {}", output::plain(&item.to_string()))))?;
+                }
+                Value::Null => {}
+                other => output::line(format!("{label}  {}", cell(other)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Long cells (URLs, descriptions) are cut in tables; `show` and `--json` have all of it.
+fn short(text: &str) -> String {
+    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
+}

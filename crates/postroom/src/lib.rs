@@ -1,0 +1,12 @@
+//! The binary's own parts: settings, keys, wiring, commands. A library only so that tests can start a server inside
+//! their own process.
+//!
+//! This crate alone reads the environment, the wall clock and signals.
+
+mod cli;
+pub mod config;
+pub mod keys;
+pub mod logging;
+pub mod process;
+
+pub use cli::main;
