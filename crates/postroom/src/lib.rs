@@ -3,6 +3,9 @@
 //!
 //! This crate alone reads the environment, the wall clock and signals.
 
+#![allow(clippy::disallowed_methods, reason = "this is the crate that asks the machine, so that the others need not")]
+
+mod bench;
 mod cli;
 pub mod config;
 pub mod keys;

@@ -2,9 +2,9 @@
 //!
 //! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
 
-mod client;
+pub(crate) mod client;
 mod config;
-mod output;
+pub(crate) mod output;
 mod resources;
 mod send;
 mod tail;
@@ -48,6 +48,11 @@ enum Command {
     Endpoints(Resource<resources::Endpoints>),
     /// Sources: list, show, create, providers, delete
     Sources(Resource<resources::Sources>),
+    /// Measure a server under load from this computer, or kill it under load and count what was lost
+    Bench(crate::bench::BenchArgs),
+    /// The bare gateway of `bench --bare`
+    #[command(hide = true)]
+    BareGateway(crate::bench::gateway::GatewayArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  postroom completions bash > /etc/bash_completion.d/postroom")]
     Completions {
@@ -101,6 +106,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rejections(r) => client_runtime()?.block_on(resources::rejections(r.command, &r.server, r.json.json)),
         Command::Endpoints(r) => client_runtime()?.block_on(resources::endpoints(r.command, &r.server, r.json.json)),
         Command::Sources(r) => client_runtime()?.block_on(resources::sources(r.command, &r.server, r.json.json)),
+        Command::Bench(args) => return server_runtime()?.block_on(crate::bench::run(args)),
+        Command::BareGateway(args) => server_runtime()?.block_on(crate::bench::gateway::run(args)),
         Command::Completions { shell } => completions(shell),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -109,6 +116,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// Commands that only ask a server need one thread.
 fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Everything that serves uses every core.
+fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    crate::process::set_limits();
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {

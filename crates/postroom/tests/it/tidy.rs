@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
 const HOMES: [(&str, &[&str]); 5] = [
     ("rusqlite", &["postroom-storage"]),
     ("axum", &["postroom-web", "postroom"]),
-    ("hyper-rustls", &["postroom-delivery"]),
+    ("hyper-rustls", &["postroom-delivery", "postroom"]),
     ("tokio-rustls", &["postroom-delivery"]),
     ("clap", &["postroom"]),
 ];

@@ -1,0 +1,89 @@
+//! A process under test: the same program again, as a server or as the bare gateway.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// How long a server may take to be ready, recovery included.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running process, killed when this is dropped.
+pub struct Process {
+    child: Child,
+    pid: u32,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Starts this very program with other arguments, and waits for the line that says where it listens.
+    pub async fn start(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("this program's own file is not to be found")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the process under test cannot be started")?;
+        let stdout = child.stdout.take().context("its output is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await? {
+                let said: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(url) = said["url"].as_str() {
+                    return url.trim_start_matches("http://").trim_end_matches('/').parse().context("an address");
+                }
+            }
+            anyhow::bail!("the process under test ended before it was ready: see what it said above")
+        };
+        let address = tokio::time::timeout(READY_TIMEOUT, ready)
+            .await
+            .context("the process under test was not ready within 60 seconds")??;
+        let pid = child.id().context("it runs")?;
+        Ok(Self { child, pid, address })
+    }
+
+    /// A server with the settings in force, but its own data directory, a free port, and the receiver allowed.
+    pub async fn server(data_dir: &Path, admin_token: &str, more: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let data_dir = data_dir.to_str().context("the data directory's name is UTF-8")?;
+        let mut environment = vec![
+            ("POSTROOM_LISTEN", "127.0.0.1:0"),
+            ("POSTROOM_DATA_DIR", data_dir),
+            ("POSTROOM_ADMIN_TOKEN", admin_token),
+            ("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8"),
+        ];
+        environment.extend_from_slice(more);
+        Self::start(&["serve"], &environment).await
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// CPU time of all its threads so far, in seconds.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // The name in parentheses may hold spaces; the fields behind it are counted from 3.
+        let (_, fields) = stat.rsplit_once(')').context("the form of /proc/PID/stat")?;
+        let field = |number: usize| -> Option<u64> { fields.split_whitespace().nth(number - 3)?.parse().ok() };
+        let ticks = field(14).zip(field(15)).map(|(user, system)| user + system).context("fields 14 and 15")?;
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// The most memory it had, in MiB.
+    pub fn memory_mib(&self) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
+    }
+}

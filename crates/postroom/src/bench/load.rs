@@ -1,0 +1,273 @@
+//! The load: so many workers, each with a connection of its own, each with one request under way.
+//!
+//! A worker sends an event until it is acknowledged, with the same id each time, as a provider does. The latency of an
+//! event is that of its first try, if that was acknowledged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::event::{Shape, event_type, github_signature, own_envelope};
+use super::ledger::Ledger;
+
+/// A request that takes longer than this is given up and sent again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause after a refusal or a broken connection, so that a dead server is not asked in a tight loop.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What to send and how to prove who sends it.
+#[derive(Clone)]
+pub enum Kind {
+    /// GitHub webhooks to `/in/bench-N/github`, signed with this key; the name is the source's, usually `github`.
+    Inbound {
+        /// Signs every body.
+        key: Arc<hmac::Key>,
+        /// `/in/...` of each organization.
+        paths: Arc<[String]>,
+    },
+    /// The organizations' own events to `/v1/events`.
+    Own {
+        /// `Bearer ...` of each organization.
+        keys: Arc<[HeaderValue]>,
+    },
+}
+
+/// A load.
+pub struct Load {
+    /// What to send.
+    pub kind: Kind,
+    /// The events.
+    pub shape: Shape,
+    /// Where acknowledgements are noted, and numbers come from.
+    pub ledger: Arc<Ledger>,
+    /// Makes the ids of this run unlike those of others.
+    pub run: String,
+    /// Workers.
+    pub concurrency: usize,
+    /// Where to send; `None` while there is no server.
+    pub server: watch::Receiver<Option<SocketAddr>>,
+}
+
+/// When a load ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// After this time.
+    Elapsed(Duration),
+    /// After so many events.
+    Events(u64),
+    /// When it is told to.
+    Stopped,
+}
+
+/// What a load did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Numbers of the events sent.
+    pub numbers: std::ops::Range<u64>,
+    /// Acknowledged.
+    pub accepted: u64,
+    /// From the first request to the last acknowledgement.
+    pub took: Duration,
+    /// Latencies of first tries, in microseconds, ascending.
+    pub latencies_us: Vec<u32>,
+    /// Tries that were refused or broke off.
+    pub repeated: u64,
+}
+
+impl Done {
+    /// The latency that this share of events did not exceed, in milliseconds.
+    pub fn percentile_ms(&self, share: f64) -> f64 {
+        let last = self.latencies_us.len().saturating_sub(1);
+        let index = (last as f64 * share).round() as usize;
+        self.latencies_us.get(index).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+    }
+}
+
+struct Run {
+    load: Load,
+    until: Until,
+    began: Instant,
+    first: u64,
+    stop: AtomicBool,
+    repeated: AtomicU64,
+}
+
+/// A load under way.
+pub struct Running {
+    run: Arc<Run>,
+    workers: JoinSet<anyhow::Result<Vec<u32>>>,
+}
+
+impl Load {
+    /// Starts it.
+    pub fn start(self, until: Until) -> Running {
+        let first = self.ledger.sent();
+        let concurrency = self.concurrency;
+        let run = Run {
+            load: self,
+            until,
+            began: Instant::now(),
+            first,
+            stop: AtomicBool::new(false),
+            repeated: AtomicU64::new(0),
+        };
+        let run = Arc::new(run);
+        let mut workers = JoinSet::new();
+        for _ in 0..concurrency {
+            workers.spawn(Arc::clone(&run).work());
+        }
+        Running { run, workers }
+    }
+}
+
+impl Running {
+    /// Tells the workers to end after the event they have in hand.
+    pub fn stop(&self) {
+        self.run.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the end.
+    pub async fn finish(mut self) -> anyhow::Result<Done> {
+        let mut latencies_us = Vec::new();
+        while let Some(ended) = self.workers.join_next().await {
+            latencies_us.extend(ended??);
+        }
+        latencies_us.sort_unstable();
+        let ledger = &self.run.load.ledger;
+        let numbers = self.run.first..ledger.sent();
+        Ok(Done {
+            accepted: ledger.sum(numbers.clone()).accepted,
+            numbers,
+            took: self.run.began.elapsed(),
+            latencies_us,
+            repeated: self.run.repeated.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Run {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+            || match self.until {
+                Until::Elapsed(limit) => self.began.elapsed() >= limit,
+                Until::Events(count) => self.load.ledger.sent() >= self.first + count,
+                Until::Stopped => false,
+            }
+    }
+
+    async fn work(self: Arc<Self>) -> anyhow::Result<Vec<u32>> {
+        let mut latencies = Vec::new();
+        let mut connection = None;
+        while !self.is_over() {
+            let Some(number) = self.load.ledger.take_number() else { break };
+            let body = self.body(number);
+            let began = Instant::now();
+            let mut first_try = true;
+            while !self.send(&mut connection, number, &body).await? {
+                first_try = false;
+                self.repeated.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            self.load.ledger.note_accepted(number);
+            if first_try {
+                latencies.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
+            }
+        }
+        Ok(latencies)
+    }
+
+    fn body(&self, number: u64) -> Bytes {
+        let shape = &self.load.shape;
+        match &self.load.kind {
+            Kind::Inbound { .. } => Bytes::from(shape.body(number)),
+            Kind::Own { .. } => {
+                own_envelope(&self.load.run, number, &event_type(shape.endpoint(number)), &shape.body(number))
+            }
+        }
+    }
+
+    fn request(&self, number: u64, body: &Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+        let shape = &self.load.shape;
+        let organization = usize::try_from(shape.organization(number))?;
+        let request = Request::post(match &self.load.kind {
+            Kind::Inbound { paths, .. } => paths[organization].as_str(),
+            Kind::Own { .. } => "/v1/events",
+        });
+        let request = request
+            .header(HOST, HeaderValue::from_static("bench"))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = match &self.load.kind {
+            Kind::Inbound { key, .. } => request
+                .header("x-github-event", event_type(shape.endpoint(number)))
+                .header("x-github-delivery", format!("bench-{}-{number}", self.load.run))
+                .header("x-hub-signature-256", github_signature(key, body)),
+            Kind::Own { keys } => request.header(AUTHORIZATION, keys[organization].clone()),
+        };
+        Ok(request.body(Full::new(body.clone()))?)
+    }
+
+    /// Whether the server acknowledged the event. A refusal that repeating cannot mend ends the bench.
+    async fn send(
+        &self,
+        connection: &mut Option<SendRequest<Full<Bytes>>>,
+        number: u64,
+        body: &Bytes,
+    ) -> anyhow::Result<bool> {
+        let mut sender = match connection.take() {
+            Some(sender) => sender,
+            None => match self.connect().await {
+                Some(sender) => sender,
+                None => return Ok(false),
+            },
+        };
+        let request = self.request(number, body)?;
+        let exchange = async {
+            sender.ready().await.ok()?;
+            let response = sender.send_request(request).await.ok()?;
+            let status = response.status();
+            let answer = response.into_body().collect().await.ok()?.to_bytes();
+            Some((status, answer))
+        };
+        let Ok(Some((status, answer))) = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await else {
+            return Ok(false);
+        };
+        *connection = Some(sender);
+        let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        anyhow::ensure!(
+            status.is_success() || again,
+            "the server refused an event with {status}: {}",
+            crate::config::printable(&String::from_utf8_lossy(&answer))
+        );
+        Ok(status.is_success())
+    }
+
+    async fn connect(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let address = (*self.load.server.borrow())?;
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+        // Ends when the sender is dropped or the server goes away.
+        tokio::spawn(connection);
+        Some(sender)
+    }
+}
+
+/// `Bearer ...` of an API key.
+pub fn bearer(key: &str) -> anyhow::Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).context("an API key is ASCII")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
