@@ -8,6 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use aws_lc_rs::hmac;
 use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
 
@@ -27,6 +28,8 @@ pub struct Keys {
     pub file: Option<PathBuf>,
     /// What is allowed but should be looked at.
     pub warning: Option<String>,
+    /// Encrypts list cursors: derived from the keys, so that a cursor outlives a restart.
+    pub cursor_key: Secret,
 }
 
 /// Reads the keys; makes the file on the very first start.
@@ -35,7 +38,8 @@ pub struct Keys {
 /// When the keys cannot be read, or are missing although there is a database that needs them.
 pub fn open(config: &Config) -> anyhow::Result<Keys> {
     if let Some(keys) = &config.encryption_keys {
-        return Ok(Keys { keyring: Keyring::parse(keys)?, file: None, warning: None });
+        let keyring = Keyring::parse(keys)?;
+        return Ok(Keys { keyring, file: None, warning: None, cursor_key: cursor_key(keys) });
     }
     let path = config.data_dir.join(FILE_NAME);
     let text = match fs::read_to_string(&path) {
@@ -50,7 +54,14 @@ pub fn open(config: &Config) -> anyhow::Result<Keys> {
     let mode = fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
     let warning = (mode & 0o077 != 0)
         .then(|| format!("{0} holds encryption keys and others may read it: run chmod 600 {0}", path.display()));
-    Ok(Keys { keyring, file: Some(path), warning })
+    Ok(Keys { keyring, file: Some(path), warning, cursor_key: cursor_key(&text) })
+}
+
+fn cursor_key(keys: &Secret) -> Secret {
+    let newest = keys.expose_str().unwrap_or_default().split(|c: char| c == ',' || c.is_whitespace());
+    let newest = newest.into_iter().find(|key| !key.is_empty()).unwrap_or_default();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, newest.as_bytes());
+    Secret::new(hmac::sign(&key, b"postroom cursor key").as_ref())
 }
 
 fn first_keys(data_dir: &Path, path: &Path) -> anyhow::Result<Secret> {
@@ -93,18 +104,6 @@ pub fn add(file: &Path) -> anyhow::Result<()> {
     let fresh = Keyring::generate();
     let both = Secret::new([fresh.expose(), b"\n", old.expose()].concat());
     replace(file, &both).with_context(|| format!("{} cannot be replaced", file.display()))
-}
-
-/// Leaves only the newest key in the file.
-///
-/// # Errors
-/// When the file cannot be read or replaced.
-pub fn retire_old(file: &Path) -> anyhow::Result<()> {
-    let all = Secret::from(fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?);
-    let newest = all.expose_str().and_then(|text| text.split_whitespace().next()).unwrap_or_default();
-    let newest = Secret::from(newest);
-    Keyring::parse(&newest)?;
-    replace(file, &newest).with_context(|| format!("{} cannot be replaced", file.display()))
 }
 
 /// Durable before its name appears, so that a crash leaves no empty key file; refuses if the name exists.
@@ -167,15 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_key_goes_first_and_the_old_ones_can_be_retired() {
+    fn a_fresh_key_goes_first_and_the_old_one_still_opens() {
         let dir = tempfile::tempdir().unwrap();
         let before = open(&config(dir.path())).unwrap();
         let file = before.file.unwrap();
         add(&file).unwrap();
         let both = open(&config(dir.path())).unwrap().keyring;
         assert_eq!(both.ids().collect::<Vec<_>>()[1], before.keyring.newest());
-        retire_old(&file).unwrap();
-        assert_eq!(open(&config(dir.path())).unwrap().keyring.ids().collect::<Vec<_>>(), [both.newest()]);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -7,9 +7,14 @@
 
 mod bench;
 mod cli;
+mod demo;
+mod samples;
 pub mod config;
 pub mod keys;
 pub mod logging;
 pub mod process;
+pub mod run;
+pub mod telemetry;
 
 pub use cli::main;
+pub use run::run;

@@ -69,21 +69,29 @@ impl Client {
     /// # Errors
     /// When one of them cannot be sent.
     pub fn new(url: &str, key: &Secret, organization: Option<&str>) -> anyhow::Result<Self> {
-        let base = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let base =
-            base.with_context(|| format!("{:?} is not a server's address such as http://127.0.0.1:8080", plain(url)))?;
-        let mut headers = HeaderMap::new();
+        let mut client = Self::anonymous(url)?;
         let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", key.expose()].concat())
             .context("the API key contains characters that no API key has")?;
         bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+        client.headers.insert(AUTHORIZATION, bearer);
         if let Some(organization) = organization {
             let value = HeaderValue::from_str(organization).context("an organization is a slug such as acme-corp")?;
-            headers.insert(HeaderName::from_static("postroom-organization"), value);
+            client.headers.insert(HeaderName::from_static("postroom-organization"), value);
         }
+        Ok(client)
+    }
+
+    /// A client without credentials, as third parties are.
+    ///
+    /// # Errors
+    /// When the URL is not one.
+    pub fn anonymous(url: &str) -> anyhow::Result<Self> {
+        let base = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let base =
+            base.with_context(|| format!("{:?} is not a server's address such as http://127.0.0.1:8080", plain(url)))?;
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(tls);
-        Ok(Self { http, base, headers })
+        Ok(Self { http, base, headers: HeaderMap::new() })
     }
 
     /// The server's address, without a slash at its end.

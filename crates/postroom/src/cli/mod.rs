@@ -3,11 +3,17 @@
 //! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
 
 pub(crate) mod client;
+mod beside;
 mod config;
 pub(crate) mod output;
+mod provider_args;
 mod resources;
+mod seed;
 mod send;
+mod serve;
+mod sign;
 mod tail;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +35,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A tour on a throw-away data directory, then a server to play with
+    Demo(crate::demo::DemoArgs),
+    /// The server: everything in one process, no settings needed
+    Serve(serve::ServeArgs),
+    /// Bring the database to this program's version, or back
+    Migrate(beside::MigrateArgs),
+    /// Encryption keys: print a fresh one, or encrypt every secret anew
+    #[command(subcommand)]
+    Keys(beside::KeysCommand),
+    /// API keys of an organization
+    #[command(subcommand)]
+    Apikey(beside::ApiKeyCommand),
+    /// Put sample data into the data directory
+    Seed(seed::SeedArgs),
     /// Check or show the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -48,6 +68,10 @@ enum Command {
     Endpoints(Resource<resources::Endpoints>),
     /// Sources: list, show, create, providers, delete
     Sources(Resource<resources::Sources>),
+    /// Sign a request as a provider would
+    Sign(sign::Args),
+    /// Say step by step why a request does or does not verify
+    Verify(verify::Args),
     /// Measure a server under load from this computer, or kill it under load and count what was lost
     Bench(crate::bench::BenchArgs),
     /// The bare gateway of `bench --bare`
@@ -95,6 +119,14 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(args) => return server_runtime()?.block_on(crate::demo::run(args)),
+        Command::Serve(args) => return server_runtime()?.block_on(serve::serve(args)),
+        Command::Migrate(args) => beside::migrate(args),
+        Command::Keys(command) => beside::keys(command),
+        Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
+        Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),
+        Command::Sign(args) => return args.run(),
+        Command::Verify(args) => return args.run(),
         Command::Config(command) => return config::run(command),
         Command::Send(args) => client_runtime()?.block_on(send::send(args)),
         Command::Tail(args) => client_runtime()?.block_on(tail::tail(args)),

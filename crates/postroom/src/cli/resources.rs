@@ -29,7 +29,7 @@ const EVENTS: Resource = Resource {
         ("type", "type"),
         ("direction", "direction"),
         ("status", "status"),
-        ("deliveries", "deliveries"),
+        ("deliveries", "delivery_count"),
         ("bytes", "payload_bytes"),
         ("external id", "external_id"),
         ("accepted", "created_at"),
@@ -41,8 +41,8 @@ const DELIVERIES: Resource = Resource {
         ("id", "id"),
         ("event type", "event_type"),
         ("status", "status"),
-        ("attempts", "attempts"),
-        ("answer", "last_status"),
+        ("attempts", "attempt_count"),
+        ("answer", "last_response_status"),
         ("error", "last_error"),
         ("next attempt", "next_attempt_at"),
         ("endpoint", "endpoint_id"),
@@ -53,11 +53,11 @@ const DEAD_LETTERS: Resource = Resource {
     columns: &[
         ("id", "id"),
         ("event type", "event_type"),
-        ("reason", "dead_reason"),
-        ("attempts", "attempts"),
-        ("answer", "last_status"),
+        ("reason", "dead_letter_reason"),
+        ("attempts", "attempt_count"),
+        ("answer", "last_response_status"),
         ("error", "last_error"),
-        ("since", "dead_at"),
+        ("since", "dead_letter_at"),
         ("endpoint", "endpoint_id"),
     ],
 };
@@ -67,7 +67,7 @@ const REJECTIONS: Resource = Resource {
         ("id", "id"),
         ("source", "source_id"),
         ("code", "code"),
-        ("failed check", "check"),
+        ("failed check", "failed_check"),
         ("received", "received_at"),
         ("became", "event_id"),
     ],
@@ -470,7 +470,7 @@ pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyho
         }
         Sources::Providers => {
             let answer = view.client.get("/v1/providers").await?;
-            let columns = [("name", "name"), ("title", "title"), ("scheme", "scheme"), ("needs", "secret")];
+            let columns = [("name", "name"), ("title", "title"), ("scheme", "summary"), ("secret", "secret_hint")];
             view.print_columns(&columns, answer["data"].as_array().cloned().unwrap_or_default())
         }
         Sources::Delete { id } => view.delete(&SOURCES, &id).await,

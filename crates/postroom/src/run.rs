@@ -1,0 +1,160 @@
+//! The running server: how its parts are put together, and in which order they start and stop.
+//!
+//! Start: bind, open storage (which recovers what a crash left open), then serve. Stop: no new connections and no new
+//! attempts, let what is under way end, flush, close. What did not end in time is done again after the next start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use postroom_delivery::{LaneLimits, Lanes};
+use postroom_domain::{Clock, egress};
+use postroom_storage::Storage;
+use postroom_storage::sqlite::{self, Mode};
+use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::{keys, process, telemetry};
+
+/// How long a stop may take in all.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests and attempts under way may still take so long; the rest of [`STOP_TIMEOUT`] is for flushing and closing.
+const DRAIN: Duration = Duration::from_secs(17);
+/// Between steps of retention when there is nothing left to delete.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(60);
+/// Between steps of retention while there is more: events come first.
+const UPKEEP_STEP_PAUSE: Duration = Duration::from_millis(100);
+
+/// A server that is ready to serve: storage is open and recovered, and the port is bound.
+pub struct Server {
+    storage: Storage,
+    clock: Clock,
+    lanes: Arc<Lanes>,
+    delivery: postroom_delivery::Settings,
+    app: App,
+    listener: TcpListener,
+}
+
+/// Opens and serves until `stop`.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: &Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    Server::open(config, listener, stop.clone()).await?.serve(stop).await;
+    Ok(())
+}
+
+/// The address people can reach a listener at: its own, or the loopback one when it listens everywhere.
+///
+/// # Errors
+/// When the listener has no address.
+pub fn local_url(listener: &TcpListener) -> anyhow::Result<String> {
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(format!("http://{address}"))
+}
+
+impl Server {
+    /// Opens everything that serving needs.
+    ///
+    /// # Errors
+    /// A sentence that says what to do: damaged file, wrong keys, another server on the same directory.
+    pub async fn open(config: &Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<Self> {
+        let keys = keys::open(config)?;
+        if let Some(warning) = &keys.warning {
+            tracing::warn!("{warning}");
+        }
+        let clock = process::clock();
+        let lanes = Lanes::new(LaneLimits::default());
+        let options = sqlite::Options {
+            data_dir: config.data_dir.clone(),
+            keyring: keys.keyring,
+            clock: clock.clone(),
+            handoff: lanes.clone(),
+            dedupe_window: config.dedupe_window,
+            retention: config.retention,
+            default_attempt_timeout: config.delivery_timeout,
+            mode: Mode::Serve,
+        };
+        let storage = tokio::task::spawn_blocking(|| sqlite::open(options)).await.context("opening storage")??;
+        let own = vec![listener.local_addr()?];
+        let egress = Arc::new(egress::Policy::new(config.allow_private_networks.clone(), own));
+        let user_agent = concat!("Postroom/", env!("CARGO_PKG_VERSION"));
+        let delivery = postroom_delivery::Settings {
+            client: postroom_delivery::Client::new(egress.clone(), user_agent, None)?,
+            retry_schedule: config.retry_schedule.clone(),
+            timeout: config.delivery_timeout,
+            drain: DRAIN,
+        };
+        let public_url = match &config.public_url {
+            Some(url) => url.to_string(),
+            None => local_url(&listener)?,
+        };
+        let admin_token = config.admin_token.as_ref().map(AdminToken::new).transpose();
+        let app = App {
+            storage: storage.clone(),
+            clock: clock.clone(),
+            egress,
+            limits: Limits { body_bytes_max: config.max_body_bytes, ..Limits::default() },
+            admin_token: admin_token.map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
+            public_url,
+            cursor_key: keys.cursor_key,
+            render_metrics: telemetry::renderer(),
+            roles: Roles::ALL,
+            stop,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        Ok(Self { storage, clock, lanes, delivery, app, listener })
+    }
+
+    /// Serves until `stop`, then lets what is under way end.
+    pub async fn serve(self, stop: CancellationToken) {
+        let limits = ServerLimits { drain: DRAIN, ..ServerLimits::default() };
+        let web = postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone());
+        let worker = self.storage.worker.clone();
+        let delivery = postroom_delivery::run(self.lanes, worker, self.delivery, self.clock.clone(), stop.clone());
+        let upkeep = upkeep(self.storage.clone(), self.clock, stop.clone());
+        let parts = async { tokio::join!(web, delivery, upkeep) };
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
+        };
+        let closed = async {
+            parts.await;
+            self.storage.platform.close().await
+        };
+        tokio::select! {
+            closed = closed => match closed {
+                Ok(()) => tracing::info!("stopped; everything is on the disk"),
+                Err(error) => tracing::error!(%error, "stopped, but storage did not close well"),
+            },
+            () = deadline => tracing::warn!("stopped after {} s with work under way: it is done after the next start", STOP_TIMEOUT.as_secs()),
+        }
+    }
+}
+
+/// Deletes what is older than it may be, in bounded steps, until `stop`.
+async fn upkeep(storage: Storage, clock: Clock, stop: CancellationToken) {
+    loop {
+        telemetry::upkeep();
+        let pause = match storage.platform.upkeep(clock.now()).await {
+            Ok(true) => UPKEEP_STEP_PAUSE,
+            Ok(false) => UPKEEP_PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "retention could not delete what is old; trying again in a minute");
+                UPKEEP_PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
