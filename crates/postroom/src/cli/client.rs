@@ -226,7 +226,10 @@ impl Refused {
         let mut text = plain(problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or_default());
         for error in problem["errors"].as_array().into_iter().flatten() {
             let part = |key: &str| plain(error[key].as_str().unwrap_or_default());
-            text.push_str(&format!("; {}: {}", part("field"), part("detail")));
+            let one = format!("{}: {}", part("field"), part("detail"));
+            if !text.contains(&one) {
+                text.push_str(&format!("; {one}"));
+            }
         }
         if text.is_empty() {
             text = format!("the server answered {status}");

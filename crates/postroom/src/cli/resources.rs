@@ -583,7 +583,9 @@ impl View {
         }
         let Some(fields) = object.as_object() else { return Ok(output::line(cell(object))?) };
         let width = fields.keys().map(String::len).max().unwrap_or(0);
-        for (key, value) in fields {
+        // The id first: it is what the next command needs.
+        let id_first = fields.iter().filter(|(key, _)| *key == "id").chain(fields.iter().filter(|(key, _)| *key != "id"));
+        for (key, value) in id_first {
             let label = styled(FAINT, format!("{key:width$}"));
             match value {
                 Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
