@@ -13,6 +13,7 @@ mod directory;
 mod exceptions;
 mod health;
 mod index;
+mod keeper;
 mod metrics;
 pub mod migrate;
 mod moves;
@@ -39,6 +40,7 @@ use tracing::info;
 
 use self::directory::{Directory, Entry};
 use self::health::Health;
+use self::keeper::{Keeper, Wal};
 use self::metrics::Metrics;
 pub use self::open::OpenError;
 use self::reads::Readers;
@@ -87,6 +89,8 @@ struct Sqlite(Arc<Engine>);
 struct Engine {
     /// Dropped first: it still uses the rest.
     writer: Writer,
+    keeper: Mutex<Keeper>,
+    wal: Arc<Wal>,
     readers: Readers,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
@@ -125,11 +129,21 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
     }
     let hub = Arc::new(Hub::new(Mark::newest(&connection)?));
     let readers = Readers::open(&options.data_dir)?;
+    let wal = Arc::new(Wal::default());
+    wal.watch(&mut connection)?;
+    let keeper = keeper::Settings {
+        wal: wal.clone(),
+        directory: directory.clone(),
+        vault: vault.clone(),
+        clock: options.clock.clone(),
+    };
+    let keeper = Keeper::start(open::connect(&options.data_dir)?, keeper)?;
     let health = Arc::new(Health::default());
     let settings = writer::Settings {
         clock: options.clock.clone(),
         handoff: options.handoff.clone(),
         directory: directory.clone(),
+        wal: wal.clone(),
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
         hub: hub.clone(),
@@ -140,6 +154,8 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
     };
     let engine = Sqlite(Arc::new(Engine {
         writer: Writer::start(connection, settings)?,
+        keeper: Mutex::new(keeper),
+        wal,
         readers,
         directory,
         vault,

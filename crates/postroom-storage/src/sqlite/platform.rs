@@ -125,6 +125,7 @@ impl Platform for Sqlite {
     async fn close(&self) -> Result<()> {
         self.0.writer.queue.close().await;
         self.0.hub.close();
+        self.0.keeper.lock().stop();
         self.0.readers.close();
         drop(self.0.lock.lock().take());
         Ok(())

@@ -32,6 +32,7 @@ use state::State;
 use self::queue::Command;
 use super::directory::Directory;
 use super::health::Health;
+use super::keeper::Wal;
 use super::metrics::Metrics;
 use super::open::OpenError;
 use super::reads::activity::Hub;
@@ -54,6 +55,7 @@ pub(in crate::sqlite) struct Settings {
     pub(in crate::sqlite) clock: Clock,
     pub(in crate::sqlite) handoff: Arc<dyn Handoff>,
     pub(in crate::sqlite) directory: Arc<Directory>,
+    pub(in crate::sqlite) wal: Arc<Wal>,
     pub(in crate::sqlite) metrics: Arc<Metrics>,
     pub(in crate::sqlite) health: Arc<Health>,
     pub(in crate::sqlite) hub: Arc<Hub>,
@@ -127,6 +129,7 @@ impl Thread {
             if !commands.is_empty() || self.has_chores() {
                 self.turn(commands);
             }
+            self.settings.wal.finish(&self.connection);
             if let Some(done) = closing {
                 self.end();
                 // The connection goes first: whoever waits may open the files again.
