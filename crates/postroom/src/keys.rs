@@ -41,6 +41,7 @@ pub fn open(config: &Config) -> anyhow::Result<Keys> {
         let keyring = Keyring::parse(keys)?;
         return Ok(Keys { keyring, file: None, warning: None, cursor_key: cursor_key(keys) });
     }
+    make_data_dir(&config.data_dir)?;
     let path = config.data_dir.join(FILE_NAME);
     let text = match fs::read_to_string(&path) {
         Ok(text) => Secret::from(text),
@@ -71,7 +72,6 @@ fn first_keys(data_dir: &Path, path: &Path) -> anyhow::Result<Secret> {
          backup, or give its keys in POSTROOM_ENCRYPTION_KEYS",
         path.display()
     );
-    make_data_dir(data_dir)?;
     let key = Keyring::generate();
     match write_new(path, &key) {
         Ok(()) => Ok(key),
@@ -84,13 +84,10 @@ fn first_keys(data_dir: &Path, path: &Path) -> anyhow::Result<Secret> {
 }
 
 /// Makes the data directory, for its owner only.
-///
-/// # Errors
-/// When it can be neither made nor written to.
-pub fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).with_context(|| {
-        format!("the data directory {} cannot be made: choose another with --data-dir", data_dir.display())
+        format!("the data directory {} cannot be used: choose another with --data-dir", data_dir.display())
     })
 }
 

@@ -7,13 +7,13 @@
 
 mod bench;
 mod cli;
-mod demo;
-mod samples;
 pub mod config;
+mod demo;
 pub mod keys;
 pub mod logging;
 pub mod process;
 pub mod run;
+mod samples;
 pub mod telemetry;
 
 pub use cli::main;

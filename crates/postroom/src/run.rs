@@ -103,7 +103,8 @@ impl Server {
             clock: clock.clone(),
             egress,
             limits: Limits { body_bytes_max: config.max_body_bytes, ..Limits::default() },
-            admin_token: admin_token.map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
+            admin_token: admin_token
+                .map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
             public_url,
             cursor_key: keys.cursor_key,
             render_metrics: telemetry::renderer(),

@@ -22,7 +22,9 @@ use crate::{keys, process};
 #[derive(Debug, Subcommand)]
 pub enum ApiKeyCommand {
     /// Make an API key for an organization; it is shown this once
-    #[command(after_help = "Example:\n  postroom apikey create --organization acme-corp --name backend --scopes events:write,read")]
+    #[command(
+        after_help = "Example:\n  postroom apikey create --organization acme-corp --name backend --scopes events:write,read"
+    )]
     Create {
         /// The organization, by slug or id
         #[arg(long, value_name = "SLUG")]
@@ -63,7 +65,7 @@ It can be stopped at any moment and run again: what is done stays done. Old keys
         #[arg(long)]
         new_key: bool,
         #[command(flatten)]
-        flags: Flags,
+        flags: Box<Flags>,
     },
 }
 

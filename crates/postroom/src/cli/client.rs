@@ -132,6 +132,19 @@ impl Client {
             .with_context(|| format!("{} did not answer with JSON: is it a Postroom server?", self.base()))
     }
 
+    /// A webhook, as third parties send them. An empty answer is what some of them expect.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn send_signed(&self, path: &str, headers: HeaderMap, body: Bytes) -> anyhow::Result<Value> {
+        let (status, answer) = self.exchange(Method::POST, path, headers, Some(body)).await?;
+        if status.is_success() {
+            Ok(serde_json::from_slice(&answer).unwrap_or_default())
+        } else {
+            Err(Refused::of(status, &answer).into())
+        }
+    }
+
     /// One request and its whole answer, whatever its status.
     ///
     /// # Errors
@@ -236,7 +249,7 @@ impl Refused {
         } else {
             text.push_str(&format!(" ({}, {})", status.as_u16(), plain(&code)));
         }
-        if status == StatusCode::UNAUTHORIZED {
+        if code == "credentials_invalid" {
             text.push_str("; check POSTROOM_API_KEY");
         }
         Self { status, code, text }

@@ -2,8 +2,8 @@
 //!
 //! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
 
-pub(crate) mod client;
 mod beside;
+pub(crate) mod client;
 mod config;
 pub(crate) mod output;
 mod provider_args;
@@ -14,6 +14,7 @@ mod serve;
 mod sign;
 mod tail;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 

@@ -1,99 +1,17 @@
 //! `events`, `deliveries`, `dead-letters`, `rejections`, `endpoints`, `sources`: list, show and act over the API.
 //!
-//! One table says what each resource shows; the commands differ in their filters and actions only.
+//! The commands differ in their filters and actions only; [`super::view`] shows what comes back.
 
 use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use http::Method;
 use postroom_domain::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::client::{Client, ServerArgs, escape};
-use super::output::{self, FAINT, STRONG, cell, styled};
-
-/// A resource of the API as a table.
-#[derive(Debug)]
-struct Resource {
-    path: &'static str,
-    /// Title, and the field it shows.
-    columns: &'static [(&'static str, &'static str)],
-}
-
-const EVENTS: Resource = Resource {
-    path: "/v1/events",
-    columns: &[
-        ("id", "id"),
-        ("type", "type"),
-        ("direction", "direction"),
-        ("status", "status"),
-        ("deliveries", "delivery_count"),
-        ("bytes", "payload_bytes"),
-        ("external id", "external_id"),
-        ("accepted", "created_at"),
-    ],
-};
-const DELIVERIES: Resource = Resource {
-    path: "/v1/deliveries",
-    columns: &[
-        ("id", "id"),
-        ("event type", "event_type"),
-        ("status", "status"),
-        ("attempts", "attempt_count"),
-        ("answer", "last_response_status"),
-        ("error", "last_error"),
-        ("next attempt", "next_attempt_at"),
-        ("endpoint", "endpoint_id"),
-    ],
-};
-const DEAD_LETTERS: Resource = Resource {
-    path: "/v1/dead-letters",
-    columns: &[
-        ("id", "id"),
-        ("event type", "event_type"),
-        ("reason", "dead_letter_reason"),
-        ("attempts", "attempt_count"),
-        ("answer", "last_response_status"),
-        ("error", "last_error"),
-        ("since", "dead_letter_at"),
-        ("endpoint", "endpoint_id"),
-    ],
-};
-const REJECTIONS: Resource = Resource {
-    path: "/v1/rejections",
-    columns: &[
-        ("id", "id"),
-        ("source", "source_id"),
-        ("code", "code"),
-        ("failed check", "failed_check"),
-        ("received", "received_at"),
-        ("became", "event_id"),
-    ],
-};
-const ENDPOINTS: Resource = Resource {
-    path: "/v1/endpoints",
-    columns: &[
-        ("id", "id"),
-        ("url", "url"),
-        ("event types", "event_types"),
-        ("enabled", "is_enabled"),
-        ("description", "description"),
-        ("made", "created_at"),
-    ],
-};
-const SOURCES: Resource = Resource {
-    path: "/v1/sources",
-    columns: &[
-        ("id", "id"),
-        ("name", "name"),
-        ("provider", "provider"),
-        ("active", "is_active"),
-        ("url", "url"),
-        ("made", "created_at"),
-    ],
-};
+use super::view::{DEAD_LETTERS, DELIVERIES, ENDPOINTS, EVENTS, REJECTIONS, SOURCES, View};
 
 /// How much of a list, and in which form.
 #[derive(Debug, Clone, Args)]
@@ -348,7 +266,7 @@ pub enum Sources {
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn events(command: Events, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         Events::List { event_type, status, source, direction, after, before, external_id, text, list } => {
             let query = [
@@ -369,7 +287,7 @@ pub async fn events(command: Events, server: &ServerArgs, json: bool) -> anyhow:
         }
         Events::Replay { id, endpoint } => {
             let body = if endpoint.is_empty() { json!({}) } else { json!({ "endpoint_ids": endpoint }) };
-            let answer = view.client.post(&format!("/v1/events/{}/replay", escape(&id)), Some(&body)).await?;
+            let answer = view.client().post(&format!("/v1/events/{}/replay", escape(&id)), Some(&body)).await?;
             view.print_rows(&DELIVERIES, answer["data"].as_array().cloned().unwrap_or_default())
         }
     }
@@ -380,7 +298,7 @@ pub async fn events(command: Events, server: &ServerArgs, json: bool) -> anyhow:
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn deliveries(command: Deliveries, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         Deliveries::List { filter, status, list } => {
             let query = [("status", status), ("endpoint_id", filter.endpoint), ("event_id", filter.event)];
@@ -396,7 +314,7 @@ pub async fn deliveries(command: Deliveries, server: &ServerArgs, json: bool) ->
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn dead_letters(command: DeadLetters, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         DeadLetters::List { filter, list } => {
             let query = [("endpoint_id", filter.endpoint), ("event_id", filter.event)];
@@ -413,7 +331,7 @@ pub async fn dead_letters(command: DeadLetters, server: &ServerArgs, json: bool)
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn rejections(command: Rejections, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         Rejections::List { source, list } => view.list(&REJECTIONS, &[("source_id", source)], list.limit).await,
         Rejections::Show { id } => view.show(&REJECTIONS, &id).await,
@@ -426,7 +344,7 @@ pub async fn rejections(command: Rejections, server: &ServerArgs, json: bool) ->
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn endpoints(command: Endpoints, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         Endpoints::List { list } => view.list(&ENDPOINTS, &[], list.limit).await,
         Endpoints::Show { id } => view.show(&ENDPOINTS, &id).await,
@@ -435,14 +353,14 @@ pub async fn endpoints(command: Endpoints, server: &ServerArgs, json: bool) -> a
             if let Some(description) = description {
                 body["description"] = description.into();
             }
-            view.print_object(&view.client.post(ENDPOINTS.path, Some(&body)).await?)
+            view.print_object(&view.client().post(ENDPOINTS.path, Some(&body)).await?)
         }
         Endpoints::Test { id } => view.act(&ENDPOINTS, &[id], "test").await,
         Endpoints::Enable { id } => view.act(&ENDPOINTS, &[id], "enable").await,
         Endpoints::Disable { id } => view.act(&ENDPOINTS, &[id], "disable").await,
         Endpoints::RotateSecret { id, grace } => {
             let path = format!("/v1/endpoints/{}/rotate-secret", escape(&id));
-            view.print_object(&view.client.post(&path, Some(&json!({ "grace_seconds": grace }))).await?)
+            view.print_object(&view.client().post(&path, Some(&json!({ "grace_seconds": grace }))).await?)
         }
         Endpoints::Delete { id } => view.delete(&ENDPOINTS, &id).await,
     }
@@ -453,7 +371,7 @@ pub async fn endpoints(command: Endpoints, server: &ServerArgs, json: bool) -> a
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyhow::Result<()> {
-    let view = View { client: Client::from_environment(server)?, json };
+    let view = View::new(Client::from_environment(server)?, json);
     match command {
         Sources::List { list } => view.list(&SOURCES, &[], list.limit).await,
         Sources::Show { id } => view.show(&SOURCES, &id).await,
@@ -466,10 +384,10 @@ pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyho
                 let secret = read_secret(&file)?;
                 body["secret"] = secret.expose_str().unwrap_or_default().into();
             }
-            view.print_object(&view.client.post(SOURCES.path, Some(&body)).await?)
+            view.print_object(&view.client().post(SOURCES.path, Some(&body)).await?)
         }
         Sources::Providers => {
-            let answer = view.client.get("/v1/providers").await?;
+            let answer = view.client().get("/v1/providers").await?;
             let columns = [("name", "name"), ("title", "title"), ("scheme", "summary"), ("secret", "secret_hint")];
             view.print_columns(&columns, answer["data"].as_array().cloned().unwrap_or_default())
         }
@@ -491,118 +409,4 @@ pub fn read_secret(file: &std::path::Path) -> anyhow::Result<Secret> {
     read.with_context(|| format!("the secret cannot be read from {}", file.display()))?;
     anyhow::ensure!(!text.trim().is_empty(), "the secret read from {} is empty", file.display());
     Ok(Secret::from(text.trim()))
-}
-
-/// A server, and how its answers are shown.
-struct View {
-    client: Client,
-    json: bool,
-}
-
-impl View {
-    async fn list(&self, resource: &Resource, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<()> {
-        let rows = self.pages(resource.path, query, limit).await?;
-        self.print_rows(resource, rows)
-    }
-
-    /// Follows the cursor until there is enough or no more.
-    async fn pages(&self, path: &str, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<Vec<Value>> {
-        let mut rows: Vec<Value> = Vec::new();
-        let mut cursor: Option<String> = None;
-        while rows.len() < limit {
-            let mut url = format!("{path}?limit={}", (limit - rows.len()).clamp(1, 250));
-            for (key, value) in query {
-                if let Some(value) = value {
-                    url.push_str(&format!("&{key}={}", escape(value)));
-                }
-            }
-            if let Some(cursor) = &cursor {
-                url.push_str(&format!("&cursor={}", escape(cursor)));
-            }
-            let answer = self.client.get(&url).await?;
-            rows.extend(answer["data"].as_array().cloned().unwrap_or_default());
-            cursor = answer["next_cursor"].as_str().map(str::to_owned);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        rows.truncate(limit);
-        Ok(rows)
-    }
-
-    async fn show(&self, resource: &Resource, id: &str) -> anyhow::Result<()> {
-        let answer = self.client.get(&format!("{}/{}", resource.path, escape(id))).await?;
-        self.print_object(&answer)
-    }
-
-    /// A list that belongs to the object shown above it.
-    async fn below(&self, resource: &Resource, path: &str, title: &str) -> anyhow::Result<()> {
-        if self.json {
-            return Ok(());
-        }
-        let rows = self.pages(path, &[], 250).await?;
-        output::line("")?;
-        output::line(styled(STRONG, title))?;
-        self.print_rows(resource, rows)
-    }
-
-    async fn act(&self, resource: &Resource, ids: &[String], action: &str) -> anyhow::Result<()> {
-        for id in ids {
-            let path = format!("{}/{}/{action}", resource.path, escape(id));
-            let answer = self.client.post(&path, Some(&json!({}))).await.with_context(|| output::plain(id))?;
-            self.print_object(&answer)?;
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, resource: &Resource, id: &str) -> anyhow::Result<()> {
-        self.client.json(Method::DELETE, &format!("{}/{}", resource.path, escape(id)), None).await?;
-        if self.json { Ok(()) } else { Ok(output::line(format!("deleted {}", output::plain(id)))?) }
-    }
-
-    fn print_rows(&self, resource: &Resource, rows: Vec<Value>) -> anyhow::Result<()> {
-        self.print_columns(resource.columns, rows)
-    }
-
-    fn print_columns(&self, columns: &[(&str, &str)], rows: Vec<Value>) -> anyhow::Result<()> {
-        if self.json {
-            return Ok(rows.iter().try_for_each(output::json)?);
-        }
-        if rows.is_empty() {
-            return Ok(output::line(styled(FAINT, "nothing"))?);
-        }
-        let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-        let cells = |row: &Value| columns.iter().map(|(_, field)| short(&cell(&row[*field]))).collect();
-        Ok(output::table(&titles, rows.iter().map(cells).collect())?)
-    }
-
-    /// Every field on a line of its own; lists of objects (attempts, headers) as JSON, one a line.
-    fn print_object(&self, object: &Value) -> anyhow::Result<()> {
-        if self.json {
-            return Ok(output::json(object)?);
-        }
-        let Some(fields) = object.as_object() else { return Ok(output::line(cell(object))?) };
-        let width = fields.keys().map(String::len).max().unwrap_or(0);
-        // The id first: it is what the next command needs.
-        let id_first = fields.iter().filter(|(key, _)| *key == "id").chain(fields.iter().filter(|(key, _)| *key != "id"));
-        for (key, value) in id_first {
-            let label = styled(FAINT, format!("{key:width$}"));
-            match value {
-                Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
-                    output::line(label)?;
-                    items
-                        .iter()
-                        .try_for_each(|item| output::line(format!("  {}", output::plain(&item.to_string()))))?;
-                }
-                Value::Null => {}
-                other => output::line(format!("{label}  {}", cell(other)))?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Long cells (URLs, descriptions) are cut in tables; `show` and `--json` have all of it.
-fn short(text: &str) -> String {
-    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
 }

@@ -25,7 +25,9 @@ const LOOK_AT: PageRequest = PageRequest { limit: 250, after: None };
 
 /// Where to put the sample data.
 #[derive(Debug, Args)]
-#[command(after_help = "It works beside a running server on the same data directory. Secrets and the API key are shown this once.")]
+#[command(
+    after_help = "It works beside a running server on the same data directory. Secrets and the API key are shown this once."
+)]
 pub struct SeedArgs {
     /// Print JSON
     #[arg(long)]
@@ -130,8 +132,11 @@ async fn api_key(storage: &Storage, scope: &Scope) -> anyhow::Result<Option<Stri
 }
 
 fn print_json(made: &Made) -> anyhow::Result<()> {
-    let sources: Vec<Value> =
-        made.sources.iter().map(|(name, secret)| json!({ "name": name, "path": format!("/in/{SLUG}/{name}"), "secret": secret })).collect();
+    let sources: Vec<Value> = made
+        .sources
+        .iter()
+        .map(|(name, secret)| json!({ "name": name, "path": format!("/in/{SLUG}/{name}"), "secret": secret }))
+        .collect();
     let endpoint = made.endpoint.as_ref().map(|(url, secret)| json!({ "url": url, "secret": secret }));
     Ok(output::json(&json!({
         "organization": SLUG, "sources": sources, "endpoint": endpoint, "api_key": made.api_key
@@ -143,7 +148,8 @@ fn print(made: &Made, reachable: bool) -> anyhow::Result<()> {
         return Ok(output::line(format!("{SLUG} has everything already; `postroom apikey create` makes another key"))?);
     }
     output::line(format!("organization {}\n", styled(STRONG, SLUG)))?;
-    let rows = made.sources.iter().map(|(name, secret)| vec![name.clone(), format!("/in/{SLUG}/{name}"), secret.clone()]);
+    let rows =
+        made.sources.iter().map(|(name, secret)| vec![name.clone(), format!("/in/{SLUG}/{name}"), secret.clone()]);
     output::table(&["source", "receives at", "signing secret, shown this once"], rows.collect())?;
     if let Some((url, secret)) = &made.endpoint {
         output::line("")?;
@@ -153,7 +159,10 @@ fn print(made: &Made, reachable: bool) -> anyhow::Result<()> {
         output::line(format!("\nexport POSTROOM_API_KEY={key}"))?;
     }
     if made.endpoint.is_some() && !reachable {
-        output::note(styled(ODD, "the endpoint is on this machine: serve with --allow-private-networks 127.0.0.0/8 to let deliveries reach it"));
+        output::note(styled(
+            ODD,
+            "the endpoint is on this machine: serve with --allow-private-networks 127.0.0.0/8 to let deliveries reach it",
+        ));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `postroom send`: one event of the organization's own, or many at a rate.
+//! `postroom send`: one event of the organization's own or one signed sample webhook, or many at a rate.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,13 +10,17 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
-use postroom_domain::secret::fill_random;
+use postroom_domain::Secret;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use url::Url;
 
+use super::beside::now;
 use super::client::{Client, Refused, ServerArgs};
 use super::output;
+use super::resources::read_secret;
+use crate::samples;
 
 /// The most that is read of `--data`.
 const DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -28,17 +32,27 @@ const CONCURRENCY: usize = 16;
 #[command(after_help = "Examples:
   postroom send --type order.paid --data '{\"order\": 42}'
   postroom send --type order.paid --data order.json --id order-42-paid
-  postroom send --type load.test --data - --count 10000 --rate 500 < body.json")]
+  postroom send --type load.test --data - --count 10000 --rate 500 < body.json
+  postroom send --provider stripe --secret-file secret --to http://127.0.0.1:8080/in/acme-corp/stripe")]
 pub struct SendArgs {
-    /// The event's type, such as order.paid
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: String,
+    /// The event's type, such as order.paid; with --provider, which of its samples
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "provider")]
+    event_type: Option<String>,
     /// JSON: a file, - for standard input, or the JSON itself
     #[arg(long, value_name = "FILE", default_value = "{}")]
     data: String,
     /// Your own id of the event: the same id again is recognised as a duplicate
-    #[arg(long, conflicts_with = "count")]
+    #[arg(long, conflicts_with_all = ["count", "provider"])]
     id: Option<String>,
+    /// Send a sample webhook of this provider to a source, signed as the provider signs, in place of an own event
+    #[arg(long, value_name = "NAME", requires_all = ["to", "secret_file"], conflicts_with = "data")]
+    provider: Option<String>,
+    /// With --provider: the source's URL
+    #[arg(long, value_name = "URL", requires = "provider")]
+    to: Option<String>,
+    /// With --provider: a file that holds the source's secret; - reads standard input
+    #[arg(long, value_name = "FILE", requires = "provider")]
+    secret_file: Option<PathBuf>,
     /// Send the event so many times, each with an id of its own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -62,20 +76,76 @@ struct Wire<'a> {
     data: &'a RawValue,
 }
 
+/// What is sent: one event after the other, told apart by their numbers.
+enum Job {
+    /// Events of the organization's own.
+    Own { client: Client, event_type: String, id: Option<String>, data: Box<RawValue> },
+    /// Sample webhooks of a provider.
+    Sample { client: Client, provider: String, kind: Option<String>, url: Url, secret: Secret, first: u64 },
+}
+
 /// Runs `postroom send`.
 ///
 /// # Errors
 /// When the data is not JSON, or the server refuses or cannot be reached.
 pub async fn send(args: SendArgs) -> anyhow::Result<()> {
-    let client = Client::from_environment(&args.server)?;
-    let data = read_data(&args.data)?;
+    let job = Arc::new(Job::new(&args)?);
     match args.count {
-        Some(count) => send_many(&client, &args, &data, count).await,
+        Some(count) => send_many(&job, &args, count).await,
         None => {
-            let body = wire(&args.event_type, args.id.as_deref(), &data)?;
-            let answer = client.json(Method::POST, "/v1/events", Some(body)).await?;
-            print_one(&answer, args.json)
+            let id = if let Job::Own { id, .. } = &*job { id.clone() } else { None };
+            print_one(&job.send_once(0, id.as_deref()).await?, args.json)
         }
+    }
+}
+
+impl Job {
+    fn new(args: &SendArgs) -> anyhow::Result<Self> {
+        let (Some(provider), Some(to), Some(file)) = (&args.provider, &args.to, &args.secret_file) else {
+            return Ok(Self::Own {
+                client: Client::from_environment(&args.server)?,
+                event_type: args.event_type.clone().unwrap_or_default(),
+                id: args.id.clone(),
+                data: read_data(&args.data)?,
+            });
+        };
+        let url = Url::parse(to).with_context(|| format!("{:?} is not the URL of a source", output::plain(to)))?;
+        Ok(Self::Sample {
+            client: Client::anonymous(url.as_str().trim_end_matches(url.path()))?,
+            provider: provider.clone(),
+            kind: args.event_type.clone(),
+            url,
+            secret: read_secret(file)?,
+            // Another run makes other events, not repetitions of the last one's.
+            first: u64::try_from(now().as_millis()).unwrap_or(0) << 20,
+        })
+    }
+
+    /// The server's answer to one event.
+    async fn send_once(&self, number: u64, id: Option<&str>) -> anyhow::Result<Value> {
+        match self {
+            Self::Own { client, event_type, data, .. } => {
+                client.json(Method::POST, "/v1/events", Some(wire(event_type, id, data)?)).await
+            }
+            Self::Sample { client, provider, kind, url, secret, first } => {
+                let kind = kind.as_deref();
+                let signed = samples::webhook(provider, kind, first + number, url.as_str(), secret, now())?;
+                client.send_signed(url.path(), signed.headers, signed.body.into()).await
+            }
+        }
+    }
+
+    /// Each event has an id, so asking again after 429 or 503 cannot make a second one.
+    async fn send_patiently(&self, number: u64, id: &str) -> anyhow::Result<Value> {
+        for pause in [1, 2, 4, 8] {
+            match self.send_once(number, Some(id)).await {
+                Err(error) if error.downcast_ref::<Refused>().is_some_and(Refused::is_busy) => {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                }
+                answer => return answer,
+            }
+        }
+        bail!("the server is busy: try a lower --rate")
     }
 }
 
@@ -87,7 +157,9 @@ fn print_one(answer: &Value, json: bool) -> anyhow::Result<()> {
     if answer["duplicate"] == true {
         return Ok(output::line(format!("{id} was accepted before: nothing new is delivered"))?);
     }
-    let deliveries = answer["deliveries"].as_u64().unwrap_or(0);
+    let Some(deliveries) = answer["deliveries"].as_u64() else {
+        return Ok(output::line(if id.is_empty() { "accepted".to_owned() } else { format!("{id} accepted") })?);
+    };
     let hint = if deliveries == 0 { "; no endpoint subscribes to this type" } else { "" };
     Ok(output::line(format!("{id} accepted, {deliveries} deliveries{hint}"))?)
 }
@@ -125,14 +197,12 @@ struct Tally {
     deliveries: AtomicU64,
 }
 
-async fn send_many(client: &Client, args: &SendArgs, data: &RawValue, count: u64) -> anyhow::Result<()> {
+async fn send_many(job: &Arc<Job>, args: &SendArgs, count: u64) -> anyhow::Result<()> {
     let bar = indicatif::ProgressBar::new(count);
     bar.set_style(indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}")?);
     let tally = Arc::new(Tally::default());
     let started = Instant::now();
-    let mut random = [0; 6];
-    fill_random(&mut random);
-    let run = hex::encode(random);
+    let run = hex::encode(Secret::random(6).expose());
     let mut under_way: JoinSet<anyhow::Result<()>> = JoinSet::new();
     for number in 0..count {
         if let Some(rate) = args.rate {
@@ -142,10 +212,10 @@ async fn send_many(client: &Client, args: &SendArgs, data: &RawValue, count: u64
         if under_way.len() >= CONCURRENCY {
             under_way.join_next().await.context("a request is under way")???;
         }
-        let body = wire(&args.event_type, Some(&format!("send-{run}-{number}")), data)?;
-        let (client, tally, bar) = (client.clone(), Arc::clone(&tally), bar.clone());
+        let (job, tally, bar) = (Arc::clone(job), Arc::clone(&tally), bar.clone());
+        let id = format!("send-{run}-{number}");
         under_way.spawn(async move {
-            let answer = send_patiently(&client, body).await?;
+            let answer = job.send_patiently(number, &id).await?;
             tally.accepted.fetch_add(1, Ordering::Relaxed);
             tally.deliveries.fetch_add(answer["deliveries"].as_u64().unwrap_or(0), Ordering::Relaxed);
             bar.inc(1);
@@ -156,33 +226,20 @@ async fn send_many(client: &Client, args: &SendArgs, data: &RawValue, count: u64
         ended??;
     }
     bar.finish_and_clear();
-    summary(&tally, started.elapsed(), args.json)
+    summary(&tally, started.elapsed(), args)
 }
 
-fn summary(tally: &Tally, took: Duration, json: bool) -> anyhow::Result<()> {
+fn summary(tally: &Tally, took: Duration, args: &SendArgs) -> anyhow::Result<()> {
     let accepted = tally.accepted.load(Ordering::Relaxed);
     let deliveries = tally.deliveries.load(Ordering::Relaxed);
     let rate = accepted as f64 / took.as_secs_f64().max(0.001);
-    if json {
+    if args.json {
         return Ok(output::json(&json!({
             "accepted": accepted, "deliveries": deliveries, "accepted_per_s": rate.round()
         }))?);
     }
-    Ok(output::line(format!(
-        "{accepted} accepted in {:.1} s ({rate:.0} a second), {deliveries} deliveries",
-        took.as_secs_f64()
-    ))?)
-}
-
-/// Each event has an id, so asking again after 429 or 503 cannot make a second one.
-async fn send_patiently(client: &Client, body: Bytes) -> anyhow::Result<Value> {
-    for pause in [1, 2, 4, 8] {
-        match client.json(Method::POST, "/v1/events", Some(body.clone())).await {
-            Err(error) if error.downcast_ref::<Refused>().is_some_and(Refused::is_busy) => {
-                tokio::time::sleep(Duration::from_secs(pause)).await;
-            }
-            answer => return answer,
-        }
-    }
-    bail!("the server is busy: try a lower --rate")
+    // The answer to a webhook does not say where it goes.
+    let deliveries = if args.provider.is_some() { String::new() } else { format!(", {deliveries} deliveries") };
+    let took = took.as_secs_f64();
+    Ok(output::line(format!("{accepted} accepted in {took:.1} s ({rate:.0} a second){deliveries}"))?)
 }

@@ -81,7 +81,9 @@ fn say_ready(config: &Config, url: &str) -> anyhow::Result<()> {
     if !io::stdout().is_terminal() {
         let said = output::json(&json!({ "message": "ready", "url": url, "pid": std::process::id() }));
         // Nobody reads it: that is no reason not to serve.
-        return said.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }).context("standard output");
+        return said
+            .or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+            .context("standard output");
     }
     let row = |label: &str, text: &str| output::line(format!("  {}  {text}", styled(FAINT, format!("{label:<9}"))));
     output::line(format!("\n{} at {}\n", styled(GOOD, "Postroom is ready"), styled(STRONG, url)))?;

@@ -29,7 +29,9 @@ const RETRY_SCHEDULE: &str = "1,2,4";
 
 /// How to tour.
 #[derive(Debug, Args)]
-#[command(after_help = "It needs nothing and leaves nothing: its data is in a temporary directory that is deleted at the end.")]
+#[command(
+    after_help = "It needs nothing and leaves nothing: its data is in a temporary directory that is deleted at the end."
+)]
 pub struct DemoArgs {
     /// End by itself: exit 0 only if everything sent arrived, and a JSON summary on the last line
     #[arg(long)]
@@ -93,7 +95,8 @@ async fn show(url: &str, admin_token: &str, ends_by_itself: bool) -> anyhow::Res
     let mut tour = Tour::begin(url, admin_token).await?;
     tour.walk().await?;
     let lost = tour.ledger.lost();
-    let (style, verdict) = if lost == 0 { (GOOD, "everything sent arrived") } else { (BAD, "something did not arrive") };
+    let (style, verdict) =
+        if lost == 0 { (GOOD, "everything sent arrived") } else { (BAD, "something did not arrive") };
     output::line(format!("\n{}", styled(style, verdict)))?;
     if ends_by_itself {
         summary(&tour.ledger)?;

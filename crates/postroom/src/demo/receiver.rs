@@ -83,12 +83,7 @@ impl Receiver {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    habits: Arc<Mutex<Habits>>,
-    tell: mpsc::UnboundedSender<Arrival>,
-    clock: Clock,
-) {
+async fn accept(listener: TcpListener, habits: Arc<Mutex<Habits>>, tell: mpsc::UnboundedSender<Arrival>, clock: Clock) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (habits, tell, clock) = (Arc::clone(&habits), tell.clone(), clock.clone());
@@ -122,7 +117,7 @@ impl Habits {
         let attempt = self.attempts.entry((path.to_owned(), id.to_owned())).or_default();
         *attempt += 1;
         let attempt = *attempt;
-        let flaky = attempt == 1 && self.attempts.len() % REFUSE_ONE_IN == 0;
+        let flaky = attempt == 1 && self.attempts.len().is_multiple_of(REFUSE_ONE_IN);
         let status = match path {
             "/broken" if !self.mended => StatusCode::INTERNAL_SERVER_ERROR,
             "/hooks" if flaky => StatusCode::SERVICE_UNAVAILABLE,

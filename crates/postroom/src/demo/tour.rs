@@ -221,7 +221,8 @@ impl Tour {
     async fn repeated_and_handshake(&mut self) -> anyhow::Result<()> {
         tell::step(4, "The same webhook again is recognised; a handshake is answered and recorded nowhere")?;
         let secret = Secret::from(self.source_secret("stripe"));
-        let (status, body) = self.send("stripe", self.signed("stripe", "payment_intent.succeeded", 1, &secret)?).await?;
+        let (status, body) =
+            self.send("stripe", self.signed("stripe", "payment_intent.succeeded", 1, &secret)?).await?;
         let answer: Value = serde_json::from_slice(&body)?;
         tell::answered("stripe payment_intent.succeeded, repeated", status, &answer.to_string())?;
         ensure!(answer["duplicate"] == true, "a repeated webhook was not recognised");
@@ -257,7 +258,8 @@ impl Tour {
             "curl {}/v1/events -H \"Authorization: Bearer $POSTROOM_API_KEY\" \\\n     -H 'Content-Type: application/json' -d '{{\"type\": \"order.paid\", \"data\": {{\"order\": 1}}}}'",
             self.url
         ))?;
-        for (number, event_type) in ["order.paid", "order.shipped", "customer.created", "order.paid"].iter().enumerate() {
+        for (number, event_type) in ["order.paid", "order.shipped", "customer.created", "order.paid"].iter().enumerate()
+        {
             self.own_event(event_type, json!({ "order": number + 1 }), &[HOOKS]).await?;
         }
         self.watch(None).await
@@ -317,7 +319,9 @@ impl Tour {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {
             // An attempt is told as it arrives; its outcome is recorded a moment later, so look again in any case.
-            if let Ok(Some(arrival)) = tokio::time::timeout(Duration::from_millis(100), self.receiver.arrivals.recv()).await {
+            if let Ok(Some(arrival)) =
+                tokio::time::timeout(Duration::from_millis(100), self.receiver.arrivals.recv()).await
+            {
                 self.arrived(&arrival)?;
             }
             let page = self.client.get(&format!("/v1/dead-letters?event_id={event}")).await?;

@@ -83,7 +83,8 @@ fn a_library_with_one_home_appears_nowhere_else() {
 #[test]
 fn source_files_are_short_and_finished() {
     // Put together here so that this file does not find itself.
-    let unfinished = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("#[ig", "nore"), concat!("FIX", "ME")];
+    let unfinished =
+        [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("#[ig", "nore"), concat!("FIX", "ME")];
     let mut sources = Vec::new();
     files(&root().join("crates"), "rs", &mut sources);
     assert!(sources.len() > 20, "the sources were found");
