@@ -1,7 +1,7 @@
 //! `Idempotency-Key` on every `POST` under `/v1`: the same key with the same request within 24 hours gets the stored
 //! answer, and nothing is done twice.
 //!
-//! Only success is stored. A request that was refused did nothing, so its key is given back and the same request may be
+//! Only whole success is stored. A request that was refused did nothing, so its key is given back and the same request may be
 //! sent again, for instance after the limit was lifted.
 
 use axum::body::Body;
@@ -104,7 +104,8 @@ async fn finish(
 
 /// Stores a success, gives the key back for anything else.
 async fn keep(state: &Shared, caller: &Caller, claim: IdempotencyClaim, response: Response) -> Answer<Response> {
-    if !response.status().is_success() {
+    // A batch of which a part was refused is 207: that part may be sent again.
+    if !response.status().is_success() || response.status() == StatusCode::MULTI_STATUS {
         finish(state, caller, claim, None).await?;
         return Ok(response);
     }

@@ -15,6 +15,8 @@
 
 mod api;
 mod app;
+#[cfg(test)]
+mod committed;
 mod cursor;
 mod extract;
 mod idempotency;

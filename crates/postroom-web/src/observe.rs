@@ -95,7 +95,7 @@ impl RequestIds {
         Self { process, next: AtomicU64::new(next) }
     }
 
-    fn next(&self) -> HeaderValue {
+    pub fn next(&self) -> HeaderValue {
         // The finalizer of SplitMix64 maps counting numbers one to one onto numbers without visible order.
         let mut mixed = self.next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -106,6 +106,11 @@ impl RequestIds {
         let _ = hex::encode_to_slice(mixed.to_be_bytes(), &mut text[20..36]);
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("req_0"))
     }
+}
+
+/// An id where no state is at hand.
+pub(crate) fn fresh_request_id() -> HeaderValue {
+    RequestIds::new().next()
 }
 
 /// Methods are text of the caller's choice: only those that mean something become a label.

@@ -6,6 +6,7 @@ use axum::Json as Body;
 use axum::extract::State;
 use postroom_domain::delivery::{AttemptError, DeadReason, DeliveryStatus};
 use postroom_domain::{AttemptId, DeliveryId, EndpointId, EventId, Invalid, Timestamp};
+use postroom_storage as storage;
 use postroom_storage::api::{AttemptView, DeliveryFilter, DeliveryView};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -353,16 +354,20 @@ async fn dead_letter(
     Id(id, ..): Id<DeliveryId, DeadLetter>,
 ) -> Answer<Body<DeadLetterWithAttempts>> {
     let api = &state.app.storage.api;
-    let missing = || Problem::of(Code::DeadLetterNotFound);
-    let view = api.delivery_get(&scope, id).await.map_err(|error| match error {
-        postroom_storage::Error::NotFound { .. } => missing(),
-        other => other.into(),
-    })?;
+    let view = api.delivery_get(&scope, id).await.map_err(missing)?;
     if view.status != DeliveryStatus::DeadLetter {
-        return Err(missing());
+        return Err(Problem::of(Code::DeadLetterNotFound));
     }
     let attempts = api.attempt_list(&scope, id).await?.into_iter().map(AttemptJson::from).collect();
     Ok(Body(DeadLetterWithAttempts { dead_letter: DeadLetterJson::new(view, state.now()), attempts }))
+}
+
+/// A delivery that does not exist is a dead letter that does not exist.
+fn missing(error: storage::Error) -> Problem {
+    match error {
+        storage::Error::NotFound { .. } => Problem::of(Code::DeadLetterNotFound),
+        other => other.into(),
+    }
 }
 
 /// Put a dead letter back to `pending`, from the beginning of its schedule.
@@ -374,7 +379,7 @@ async fn requeue(
     Id(id, ..): Id<DeliveryId, DeadLetter>,
     JsonOrEmpty(Empty {}): JsonOrEmpty<Empty>,
 ) -> Answer<Body<DeliveryJson>> {
-    Ok(Body(state.app.storage.api.dead_letter_requeue(&scope, id, state.now()).await?.into()))
+    Ok(Body(state.app.storage.api.dead_letter_requeue(&scope, id, state.now()).await.map_err(missing)?.into()))
 }
 
 /// Say that a dead letter is not needed any more.
@@ -386,5 +391,5 @@ async fn discard(
     Id(id, ..): Id<DeliveryId, DeadLetter>,
     JsonOrEmpty(Empty {}): JsonOrEmpty<Empty>,
 ) -> Answer<Body<DeliveryJson>> {
-    Ok(Body(state.app.storage.api.dead_letter_discard(&scope, id, state.now()).await?.into()))
+    Ok(Body(state.app.storage.api.dead_letter_discard(&scope, id, state.now()).await.map_err(missing)?.into()))
 }

@@ -242,7 +242,7 @@ fn event_types(errors: &mut Errors, types: Option<Vec<String>>) -> Vec<EventType
         errors.push("event_types", "too_many", "at most 100 event types");
         return Vec::new();
     }
-    each(errors, "event_types", types, |text| EventTypePattern::parse(text))
+    each(errors, "event_types", types, EventTypePattern::parse)
 }
 
 fn source_ids(errors: &mut Errors, ids: Option<Vec<String>>) -> Vec<SourceId> {

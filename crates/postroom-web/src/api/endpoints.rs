@@ -100,6 +100,8 @@ impl From<SecretPeriod> for SecretPeriodJson {
 impl From<EndpointView> for EndpointJson {
     fn from(view: EndpointView) -> Self {
         let settings = view.settings;
+        let mut header_names: Vec<String> = settings.headers.iter().map(|header| header.name().to_owned()).collect();
+        header_names.sort_unstable();
         Self {
             id: view.id,
             url: settings.url.to_string(),
@@ -110,7 +112,7 @@ impl From<EndpointView> for EndpointJson {
             retry_schedule: settings.retry_schedule.map(Vec::from),
             timeout_ms: settings.timeout_ms,
             rate_limit: settings.rate_limit,
-            header_names: settings.headers.iter().map(|header| header.name().to_owned()).collect(),
+            header_names,
             signature: settings.signature,
             is_enabled: view.is_enabled,
             disabled_reason: view.disabled_reason,

@@ -3,7 +3,7 @@
 //! A stream resumes after `Last-Event-ID`; what it could not show is said as a `gap`, never left out in silence. It ends
 //! when the process stops, and within a second when its API key is revoked.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use postroom_domain::event::EventTypePattern;
 use postroom_domain::{DeliveryId, EndpointId, EventId, Invalid, OrganizationId, SourceId};
-use postroom_storage::Scope;
-use postroom_storage::api::{Activity, ActivityId, ActivityStream, DeliveryView, EventView};
+use postroom_storage::api::{Activity, ActivityId, ActivityStream, DeliveryView, EventView, Position};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use tokio::time::{Interval, MissedTickBehavior};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -25,16 +25,14 @@ use utoipa_axum::routes;
 
 use super::deliveries::{AttemptJson, DeliveryJson, id_filter};
 use super::events::EventJson;
-use crate::app::Shared;
+use crate::app::{Shared, State as Web};
+use crate::cursor::Binding;
 use crate::extract::{Caller, InOrganization, Query};
 use crate::places::Place;
 use crate::problem::fields::Errors;
-use crate::problem::{Answer, Code, FieldProblem, Problem};
+use crate::problem::{Answer, Code, Problem};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// How many past things a resuming stream shows at most, and how many are read at once.
-const CATCH_UP_MAX: usize = 10_000;
-const CATCH_UP_STEP: usize = 250;
 /// How often a stream looks whether its key is still valid.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -143,9 +141,23 @@ async fn stream(
     Query(query): Query<WatchStream>,
 ) -> Answer<Response> {
     let wanted = query.check()?;
-    let after = last_event_id(&headers)?;
+    let seal = Binding::new("/v1/stream", Some(scope.organization()), &Map::new());
+    let after = last_event_id(&state, &seal, &headers)?;
     let place = state.streams.take(scope.organization()).ok_or_else(|| Problem::of(Code::TooManyStreams))?;
-    let watcher = Watcher::new(state, scope, caller, wanted, after, place);
+    let mut look = tokio::time::interval(LOOK.min(state.app.limits.stream_heartbeat));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watcher = Watcher {
+        happening: state.app.storage.api.activity(&scope, after),
+        // Says at once that it works: some clients show nothing before the first bytes.
+        ready: VecDeque::from([Bytes::from_static(b"retry: 2000\n: open\n\n")]),
+        spoke: Instant::now(),
+        _place: place,
+        state,
+        caller,
+        wanted,
+        seal,
+        look,
+    };
     let bytes = futures_util::stream::unfold(watcher, |mut watcher| async move {
         let next = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(next), watcher))
@@ -158,27 +170,21 @@ async fn stream(
     Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
-fn last_event_id(headers: &HeaderMap) -> Answer<Option<ActivityId>> {
+/// Where a stream resumes. The id is sealed: it counts things of every organization together.
+fn last_event_id(state: &Web, seal: &Binding, headers: &HeaderMap) -> Answer<Option<ActivityId>> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
-    let mut id = [0; 16];
-    match hex::decode_to_slice(value.as_bytes(), &mut id) {
-        Ok(()) => Ok(Some(ActivityId(id))),
-        Err(_) => {
-            Err(vec![FieldProblem::new("Last-Event-ID", "invalid_id", "the id of a message of this stream")].into())
-        }
-    }
+    let position = value.to_str().ok().and_then(|text| state.cursors.open(seal, text).ok());
+    let id = position.and_then(|position| position.0.try_into().ok());
+    id.map(|id| Some(ActivityId(id))).ok_or_else(Problem::invalid_cursor)
 }
 
 /// One stream under way.
 struct Watcher {
     state: Shared,
-    scope: Scope,
     caller: Caller,
     wanted: Wanted,
-    live: ActivityStream,
-    /// Where the stream stands while it catches up with the past, and what it showed of it already.
-    behind: Option<ActivityId>,
-    shown: HashSet<[u8; 16]>,
+    seal: Binding,
+    happening: ActivityStream,
     ready: VecDeque<Bytes>,
     look: Interval,
     spoke: Instant,
@@ -186,33 +192,6 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(
-        state: Shared,
-        scope: Scope,
-        caller: Caller,
-        wanted: Wanted,
-        behind: Option<ActivityId>,
-        place: Place<OrganizationId>,
-    ) -> Self {
-        // Listening begins before the past is read, so that nothing falls between.
-        let live = state.app.storage.api.activity(&scope);
-        let mut look = tokio::time::interval(LOOK.min(state.app.limits.stream_heartbeat));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            state,
-            scope,
-            caller,
-            wanted,
-            live,
-            behind,
-            shown: HashSet::new(),
-            ready: VecDeque::from([Bytes::from_static(b"retry: 2000\n: open\n\n")]),
-            look,
-            spoke: Instant::now(),
-            _place: place,
-        }
-    }
-
     /// The next bytes; `None` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
@@ -220,63 +199,36 @@ impl Watcher {
                 self.spoke = Instant::now();
                 return Some(bytes);
             }
-            if let Some(after) = self.behind {
-                self.catch_up(after).await;
-                continue;
-            }
             tokio::select! {
                 biased;
                 () = self.state.app.stop.cancelled() => return None,
-                _ = self.look.tick() => {
-                    if !self.caller.is_still_valid(&self.state).await {
-                        return None;
-                    }
-                    if self.spoke.elapsed() >= self.state.app.limits.stream_heartbeat {
-                        self.ready.push_back(Bytes::from_static(b": alive\n\n"));
-                    }
-                }
-                happened = self.live.next() => {
-                    let happened = happened?;
-                    if id_of(&happened).is_none_or(|id| !self.shown.remove(&id)) {
-                        self.show(happened);
-                    }
+                _ = self.look.tick() => self.look().await?,
+                happened = self.happening.next() => {
+                    let (id, what) = happened?;
+                    self.show(id, what);
                 }
             }
         }
     }
 
-    /// Shows one step of what happened after `after`.
-    async fn catch_up(&mut self, after: ActivityId) {
-        let past = match self.state.app.storage.api.activity_since(&self.scope, after, CATCH_UP_STEP).await {
-            Ok(past) => past,
-            Err(error) => {
-                tracing::warn!(error = %error, "a stream could not be resumed");
-                self.say_gap(None);
-                self.behind = None;
-                return;
-            }
-        };
-        let newest = past.last().and_then(id_of).map(ActivityId);
-        self.behind = newest.filter(|newest| past.len() == CATCH_UP_STEP && *newest != after);
-        for happened in past {
-            self.shown.extend(id_of(&happened));
-            self.show(happened);
+    /// Ends the stream when the key was revoked, and keeps it alive when there is nothing to say.
+    async fn look(&mut self) -> Option<()> {
+        if !self.caller.is_still_valid(&self.state).await {
+            return None;
         }
-        if self.behind.is_some() && self.shown.len() >= CATCH_UP_MAX {
-            self.say_gap(None);
-            self.behind = None;
+        if self.spoke.elapsed() >= self.state.app.limits.stream_heartbeat {
+            self.ready.push_back(Bytes::from_static(b": alive\n\n"));
         }
+        Some(())
     }
 
-    fn show(&mut self, happened: Activity) {
-        match happened {
-            Activity::Gap(missed) => self.say_gap(Some(missed)),
+    fn show(&mut self, id: ActivityId, what: Activity) {
+        match what {
+            Activity::Gap(missed) => self.say("gap", Some(id), &Gap { missed }),
             Activity::Event(event) if self.wanted.wants_event(&event) => {
-                let id = event.id.to_bytes();
                 self.say("event", Some(id), &EventJson::from(event));
             }
             Activity::Attempt(delivery, attempt) if self.wanted.wants_delivery(&delivery) => {
-                let id = attempt.attempt.id.to_bytes();
                 let (delivery_id, event_id, endpoint_id) = (delivery.id, delivery.event, delivery.endpoint);
                 if self.wanted.deliveries {
                     // Two messages come of one thing: only the last carries the id to resume after.
@@ -292,26 +244,14 @@ impl Watcher {
         }
     }
 
-    fn say_gap(&mut self, missed: Option<u64>) {
-        self.say("gap", None, &Gap { missed });
-    }
-
-    fn say(&mut self, kind: &str, id: Option<[u8; 16]>, data: &impl Serialize) {
+    fn say(&mut self, kind: &str, id: Option<ActivityId>, data: &impl Serialize) {
         let mut text = format!("event: {kind}\n");
-        if let Some(id) = id {
-            let _ = writeln!(text, "id: {}", hex::encode(id));
+        if let Some(ActivityId(id)) = id {
+            let _ = writeln!(text, "id: {}", self.state.cursors.seal(&self.seal, &Position(id.to_vec())));
         }
         // JSON written by serde_json has no line ends inside.
         let _ = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
         self.ready.push_back(text.into());
-    }
-}
-
-fn id_of(happened: &Activity) -> Option<[u8; 16]> {
-    match happened {
-        Activity::Event(event) => Some(event.id.to_bytes()),
-        Activity::Attempt(_, attempt) => Some(attempt.attempt.id.to_bytes()),
-        Activity::Gap(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::body::Whole;
 use crate::app::Shared;
 use crate::problem::fields::explain;
-use crate::problem::{Answer, Code, Problem};
+use crate::problem::{Answer, Code, FieldProblem, Problem};
 
 /// A JSON body.
 pub(crate) struct Json<T>(pub T);
@@ -66,18 +66,31 @@ fn is_json(headers: &HeaderMap, whole: &Whole) -> Answer<()> {
 /// Reads JSON, and explains what is wrong with it. The quick way first: explaining costs a second look.
 pub(crate) fn read_json<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8]) -> Answer<T> {
     let error = match serde_json::from_slice::<T>(bytes) {
-        Ok(value) => return Ok(value),
+        // The reader would take a list of values for the fields of an object, in their order.
+        Ok(value) if is_object(bytes) => return Ok(value),
+        Ok(_) => return Err(not_an_object()),
         Err(error) => error,
     };
     if error.classify() != serde_json::error::Category::Data {
         return Err(syntax(bytes, &error));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
+    if !is_object(bytes) {
+        return Err(not_an_object());
+    }
     match serde_path_to_error::deserialize::<_, T>(&mut reader) {
         Err(error) => Err(vec![explain(&error.path().to_string(), &error.inner().to_string())].into()),
         // The same bytes were refused a moment ago.
         Ok(_) => Err(syntax(bytes, &error)),
     }
+}
+
+fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
+}
+
+fn not_an_object() -> Problem {
+    vec![FieldProblem::new("body", "invalid_type", "expected an object")].into()
 }
 
 fn syntax(bytes: &[u8], error: &serde_json::Error) -> Problem {

@@ -110,8 +110,10 @@ catalogue! {
         "Replay the event to another endpoint: `POST /v1/events/{id}/replay`.";
     DeliveryNotRetryable CONFLICT "delivery_not_retryable", "The delivery can not be tried again",
         "Only failed deliveries and dead letters can. To send an event again that was delivered or discarded, replay it: `POST /v1/events/{id}/replay`.";
-    NothingToReplay CONFLICT "nothing_to_replay", "There is no endpoint to replay to",
-        "The event went to no endpoint that still exists and is enabled. Name endpoints with `endpoint_ids`.";
+    NoEndpoints CONFLICT "no_endpoints", "There is no endpoint to replay to",
+        "The event went to no endpoint that still exists. Name endpoints with `endpoint_ids`.";
+    TooManyReplays CONFLICT "too_many_replays", "The event was replayed to one endpoint as often as it can be",
+        "Send its data as a new event: `POST /v1/events`.";
     RejectionStillInvalid CONFLICT "rejection_still_invalid", "The kept request still fails verification",
         "The detail names the failing check. Mend the source's secret or options first.";
     SourceDisabled CONFLICT "source_disabled", "The source is switched off or deleted",

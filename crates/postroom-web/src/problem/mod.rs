@@ -130,8 +130,13 @@ impl Problem {
             Some(chain) if self.code() == Code::InternalError => {
                 tracing::error!(code, cause = %chain, "the request failed inside: {chain}");
             }
-            Some(chain) => tracing::warn!(code, cause = %chain, "the request was put off: {chain}"),
-            None if self.code().status().is_server_error() => tracing::warn!(code, "the request was put off"),
+            Some(chain) if PUT_OFF.is_time() => {
+                tracing::warn!(code, cause = %chain, "requests are put off, this is one of them: {chain}");
+            }
+            Some(chain) => tracing::debug!(code, cause = %chain, "the request was put off: {chain}"),
+            None if self.code().status().is_server_error() && PUT_OFF.is_time() => {
+                tracing::warn!(code, "requests are put off, this is one of them");
+            }
             None => tracing::debug!(code, "the request was refused"),
         }
     }
@@ -164,6 +169,22 @@ impl Problem {
         };
         // Texts and numbers only: this cannot fail, and an empty body is the least bad answer if it did.
         serde_json::to_vec(&document).unwrap_or_default().into()
+    }
+}
+
+/// A server that has no room would only have less if it wrote a line for everybody it turns away.
+static PUT_OFF: OnceASecond = OnceASecond(parking_lot::Mutex::new(None));
+
+struct OnceASecond(parking_lot::Mutex<Option<std::time::Instant>>);
+
+impl OnceASecond {
+    fn is_time(&self) -> bool {
+        let mut last = self.0.lock();
+        let is_time = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if is_time {
+            *last = Some(std::time::Instant::now());
+        }
+        is_time
     }
 }
 
@@ -227,6 +248,7 @@ impl Problem {
                     format!("the limit of {limit} events a month is reached; counting starts again at {resets_at}");
                 Self::new(Code::WebhookLimitReached, detail).retry_after(resets_at.since(now))
             }
+            storage::Error::BadPosition => Self::invalid_cursor(),
             storage::Error::Overloaded => Self::overloaded(),
             storage::Error::Unavailable(cause) => {
                 Self::caused(Code::StorageUnavailable, cause).retry_after(UNAVAILABLE_WAIT)
@@ -251,12 +273,12 @@ fn not_found(kind: &str) -> Code {
     match kind {
         "organization" => Code::OrganizationNotFound,
         "source" => Code::SourceNotFound,
-        "endpoint" => Code::EndpointNotFound,
+        "endpoint" | "endpoint secret" => Code::EndpointNotFound,
         "event" => Code::EventNotFound,
         "delivery" => Code::DeliveryNotFound,
         "dead letter" => Code::DeadLetterNotFound,
         "rejection" => Code::RejectionNotFound,
-        "api key" => Code::ApiKeyNotFound,
+        "API key" => Code::ApiKeyNotFound,
         _ => Code::RouteNotFound,
     }
 }

@@ -16,13 +16,7 @@ fn every_problem_has_a_name_a_title_and_advice_of_its_own() {
 
 #[test]
 fn the_printed_catalogue_is_the_one_in_the_code() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/problems.md");
-    let expected = catalogue_markdown();
-    if std::env::var_os("POSTROOM_BLESS").is_some() {
-        std::fs::write(path, &expected).unwrap();
-    }
-    let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == expected, "docs/problems.md is not current: run the tests once with POSTROOM_BLESS=1");
+    crate::committed::assert_current("docs/problems.md", &catalogue_markdown());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use super::ServerLimits;
+use super::refusal::Refusal;
 use super::watch::{UnderWay, Verdict, Watch};
 
 /// A reading buffer of HTTP/1: headers that do not fit into it are answered with 431 by the parser itself.
@@ -34,7 +35,7 @@ pub(super) async fn serve(stream: TcpStream, router: Router, limits: ServerLimit
     // Answers are small and written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let watch = Watch::new();
-    let io = TokioIo::new(Watched { stream, watch: watch.clone() });
+    let io = TokioIo::new(Watched { stream, watch: watch.clone(), refusal: None });
     let seen = watch.clone();
     let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), seen.clone(), request));
     let builder = builder(&limits);
@@ -121,10 +122,11 @@ impl http_body::Body for Answering {
     }
 }
 
-/// A socket that tells the watch when bytes move.
+/// A socket that tells the watch when bytes move, and writes problems in place of the parser's refusals.
 struct Watched {
     stream: TcpStream,
     watch: Arc<Watch>,
+    refusal: Option<Refusal>,
 }
 
 impl AsyncRead for Watched {
@@ -139,6 +141,24 @@ impl AsyncRead for Watched {
 }
 
 impl Watched {
+    /// Whether the parser refuses with these bytes. Answers of handlers begin while their request is under way, or are
+    /// written behind others.
+    fn is_refusal(&mut self, bytes: &[u8]) -> bool {
+        if self.refusal.is_none() && self.watch.is_idle() {
+            self.refusal = Refusal::instead_of(bytes);
+        }
+        self.refusal.is_some()
+    }
+
+    /// Writes the refusal; says then that `bytes` were written.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        while let Some(refusal) = self.refusal.as_mut().filter(|refusal| !refusal.rest().is_empty()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, refusal.rest()))?;
+            refusal.wrote(written);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(polled, Poll::Ready(Ok(bytes)) if bytes > 0) {
             self.watch.wrote();
@@ -149,6 +169,9 @@ impl Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_refusal(bytes) {
+            return self.poll_refuse(cx, bytes.len());
+        }
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.noting(polled)
     }
@@ -158,6 +181,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_refusal(slices.first().map_or(&[], |first| first)) {
+            return self.poll_refuse(cx, slices.iter().map(|slice| slice.len()).sum());
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.noting(polled)
     }

@@ -5,6 +5,7 @@
 //! are read, because only there is it known that one is expected.
 
 mod connection;
+mod refusal;
 mod watch;
 
 use std::io;

@@ -77,6 +77,11 @@ impl Watch {
         UnderWay(self.clone())
     }
 
+    /// Whether no request is under way: what is written now, no handler has made.
+    pub fn is_idle(&self) -> bool {
+        self.requests.load(Relaxed) == 0
+    }
+
     pub fn verdict(&self, limits: &ServerLimits) -> Verdict {
         let now = self.now();
         let left = |since: u64, limit: Duration| {
