@@ -1,5 +1,15 @@
 //! The server from outside: real sockets, the real router, the real embedded engine in a temporary directory.
 
-mod api;
+mod access;
+mod bad_api;
+mod bad_ingest;
+mod connections;
+mod deliveries;
+mod foreign;
+mod idempotency;
 mod ingest;
+mod lists;
+mod pages;
+mod resources;
+mod stream;
 mod support;
