@@ -36,6 +36,7 @@ pub async fn tail(args: TailArgs) -> anyhow::Result<()> {
     let client = Client::from_environment(&args.server)?;
     let query = args.event_type.as_deref().map(|kind| format!("?type={}", escape(kind))).unwrap_or_default();
     let mut reader = Reader::default();
+    let mut teller = Teller { json: args.json, ..Teller::default() };
     let mut connected_before = false;
     let mut pause = Duration::from_millis(250);
     loop {
@@ -45,7 +46,7 @@ pub async fn tail(args: TailArgs) -> anyhow::Result<()> {
                     output::note(styled(FAINT, format!("following {}, stop with Ctrl-C", client.base())));
                 }
                 (connected_before, pause) = (true, Duration::from_millis(250));
-                follow(response.into_body(), &mut reader, args.json).await?;
+                follow(response.into_body(), &mut reader, &mut teller).await?;
             }
             Err(error) if !connected_before || error.downcast_ref::<Refused>().is_some_and(|r| !r.is_busy()) => {
                 return Err(error);
@@ -58,12 +59,12 @@ pub async fn tail(args: TailArgs) -> anyhow::Result<()> {
 }
 
 /// Prints what comes until the connection ends.
-async fn follow(mut body: hyper::body::Incoming, reader: &mut Reader, json: bool) -> anyhow::Result<()> {
+async fn follow(mut body: hyper::body::Incoming, reader: &mut Reader, teller: &mut Teller) -> anyhow::Result<()> {
     reader.forget_unfinished();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         for message in reader.read(&data)? {
-            show(&message, json)?;
+            teller.tell(&message)?;
         }
     }
     Ok(())
@@ -126,49 +127,82 @@ impl Reader {
     }
 }
 
-fn show(message: &Message, json: bool) -> anyhow::Result<()> {
-    let data: Value = serde_json::from_str(&message.data).unwrap_or_else(|_| Value::from(message.data.as_str()));
-    if json {
-        return Ok(output::json(&serde_json::json!({ "event": message.event, "data": data }))?);
-    }
-    Ok(output::line(describe(&message.event, &data))?)
+/// Turns messages into lines. A delivery is told with the attempt that moved it, which comes right behind it.
+#[derive(Debug, Default)]
+struct Teller {
+    json: bool,
+    delivery: Value,
 }
 
-/// One line for a person.
-fn describe(event: &str, data: &Value) -> String {
-    let time = |field: &str| {
-        let stamp = cell(&data[field]);
-        styled(FAINT, stamp.get(11..23).unwrap_or(&stamp))
-    };
-    match event {
-        "event" => format!(
-            "{} {} {} {} {}",
-            time("created_at"),
-            styled(STRONG, format!("{:<9}", cell(&data["direction"]))),
-            cell(&data["type"]),
-            cell(&data["id"]),
-            styled(FAINT, format!("{} bytes, {} deliveries", cell(&data["payload_bytes"]), cell(&data["deliveries"]))),
-        ),
-        "attempt" => attempt_line(&time("started_at"), data),
-        "gap" => styled(ODD, format!("          {} were missed here: this reader was too slow", cell(&data["missed"]))),
-        other => format!("{other} {}", cell(data)),
+impl Teller {
+    fn tell(&mut self, message: &Message) -> anyhow::Result<()> {
+        let data: Value = serde_json::from_str(&message.data).unwrap_or_else(|_| Value::from(message.data.as_str()));
+        if self.json {
+            return Ok(output::json(&serde_json::json!({ "kind": message.event, "data": data }))?);
+        }
+        match self.describe(&message.event, data) {
+            Some(line) => Ok(output::line(line)?),
+            None => Ok(()),
+        }
+    }
+
+    /// One line for a person.
+    fn describe(&mut self, kind: &str, data: Value) -> Option<String> {
+        match kind {
+            "event" => Some(event_line(&data)),
+            "delivery" => {
+                self.delivery = data;
+                None
+            }
+            "attempt" => {
+                let known = self.delivery["id"] == data["delivery_id"];
+                Some(attempt_line(&data, if known { &self.delivery } else { &Value::Null }))
+            }
+            "gap" => {
+                let missed = data["missed"].as_u64().map_or_else(|| "some".to_owned(), |missed| missed.to_string());
+                Some(styled(ODD, format!("{missed} things that happened here are not shown: see postroom events list")))
+            }
+            other => Some(format!("{} {}", output::plain(other), cell(&data))),
+        }
     }
 }
 
-fn attempt_line(time: &str, data: &Value) -> String {
-    let delivery = &data["delivery"];
-    let status = cell(&delivery["status"]);
-    let answer = [&data["response_status"], &data["error"]].map(cell).join(" ");
-    let next = cell(&delivery["next_attempt_at"]);
-    let next =
-        if next.is_empty() { String::new() } else { format!(", next attempt {}", next.get(11..19).unwrap_or(&next)) };
+/// The time of day of an RFC 3339 moment, with milliseconds.
+fn time_of_day(stamp: &Value) -> String {
+    let stamp = cell(stamp);
+    stamp.get(11..23).unwrap_or(&stamp).to_owned()
+}
+
+fn event_line(event: &Value) -> String {
     format!(
-        "{time} {} {} attempt {} {} {}",
-        styled(status_style(&status), format!("{status:<9}")),
+        "{} {} {} {} {}",
+        styled(FAINT, time_of_day(&event["created_at"])),
+        styled(STRONG, format!("{:<11}", cell(&event["direction"]))),
+        cell(&event["type"]),
+        cell(&event["id"]),
+        styled(
+            FAINT,
+            format!("{} bytes, {} deliveries", cell(&event["payload_bytes"]), cell(&event["delivery_count"]))
+        ),
+    )
+}
+
+fn attempt_line(attempt: &Value, delivery: &Value) -> String {
+    let status = cell(&delivery["status"]);
+    let answer = [&attempt["response_status"], &attempt["error"]].map(cell).join(" ");
+    let next = match &delivery["next_attempt_at"] {
+        Value::Null => String::new(),
+        at => format!(", next attempt at {}", time_of_day(at)),
+    };
+    format!(
+        "{} {} {} {} attempt {} {} {}",
+        styled(FAINT, time_of_day(&attempt["started_at"])),
+        styled(status_style(&status), format!("{status:<11}")),
         cell(&delivery["event_type"]),
-        cell(&data["number"]),
+        cell(&attempt["event_id"]),
+        cell(&attempt["number"]),
         answer.trim(),
-        styled(FAINT, format!("{} ms to {}{next}", cell(&data["duration_ms"]), cell(&data["url"]))),
+        styled(FAINT, format!("{} ms to {}{next}", cell(&attempt["duration_ms"]), cell(&attempt["url"]))),
     )
 }
 
@@ -188,6 +222,20 @@ mod tests {
             assert_eq!(got, expected, "in pieces of {size}");
             assert_eq!(reader.last_id.as_deref(), Some("1"), "in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn an_attempt_is_told_with_its_delivery_and_text_from_outside_is_escaped() {
+        let mut teller = Teller::default();
+        let delivery = serde_json::json!({ "id": "dlv_1", "status": "failed", "event_type": "a\u{1b}b",
+            "next_attempt_at": "2026-11-22T10:00:05.000Z" });
+        assert_eq!(teller.describe("delivery", delivery), None);
+        let attempt = serde_json::json!({ "delivery_id": "dlv_1", "event_id": "evt_1", "number": 1, "response_status": 503,
+            "error": null, "duration_ms": 4, "url": "http://x/", "started_at": "2026-11-22T10:00:00.123Z" });
+        let line = anstream::adapter::strip_str(&teller.describe("attempt", attempt).unwrap()).to_string();
+        let expected =
+            "10:00:00.123 failed      a\\u{1b}b evt_1 attempt 1 503 4 ms to http://x/, next attempt at 10:00:05.000";
+        assert_eq!(line, expected);
     }
 
     #[test]
