@@ -32,32 +32,17 @@ pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/in/{organization_slug}/{source_name}", any(receive))
 }
 
-/// Figures of accepting, found once.
-pub(crate) struct Figures {
-    inbound: metrics::Counter,
-    outbound: metrics::Counter,
-    duplicates: metrics::Counter,
-    duration: metrics::Histogram,
-}
+/// How long accepting takes, for both directions. How many were accepted is counted where they become durable.
+pub(crate) struct Figures(metrics::Histogram);
 
 impl Figures {
     pub fn new() -> Self {
-        Self {
-            inbound: metrics::counter!("postroom_events_accepted_total", "direction" => "inbound"),
-            outbound: metrics::counter!("postroom_events_accepted_total", "direction" => "outbound"),
-            duplicates: metrics::counter!("postroom_events_duplicate_total"),
-            duration: metrics::histogram!("postroom_accept_duration_seconds"),
-        }
+        Self(metrics::histogram!("postroom_accept_duration_seconds"))
     }
 
-    /// An event was accepted. A repetition counts as such and not as another event.
-    pub fn accepted(&self, inbound: bool, duplicate: bool, began: Instant) {
-        match (duplicate, inbound) {
-            (true, _) => self.duplicates.increment(1),
-            (false, true) => self.inbound.increment(1),
-            (false, false) => self.outbound.increment(1),
-        }
-        self.duration.record(began.elapsed().as_secs_f64());
+    /// An event was accepted, or recognised as a repetition.
+    pub fn accepted(&self, began: Instant) {
+        self.0.record(began.elapsed().as_secs_f64());
     }
 }
 
@@ -82,7 +67,7 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
             let event = NewEvent::received(source.clone(), verified, headers, arrived.body, received_at);
             let recorded = state.app.storage.receiver.event_record(event).await;
             let recorded = recorded.map_err(|error| Problem::from_storage(error, state.now()))?;
-            state.figures.accepted(true, recorded.duplicate, began);
+            state.figures.accepted(began);
             Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))
         }
         Outcome::Handshake(answer) => Ok(answer::wanted(answer)),
