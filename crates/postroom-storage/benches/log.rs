@@ -29,7 +29,7 @@ const ORGANIZATIONS: usize = 50;
 const TYPES: usize = 20;
 const ENDPOINTS: usize = 10;
 /// Tasks that settle.
-const SETTLERS: usize = 64;
+const SETTLERS: usize = 256;
 
 type Fresh = (Arc<StoredEvent>, EndpointKey);
 

@@ -12,7 +12,6 @@ mod convert;
 mod directory;
 mod exceptions;
 mod health;
-mod index;
 mod keeper;
 mod metrics;
 pub mod migrate;

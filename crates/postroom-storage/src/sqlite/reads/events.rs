@@ -13,8 +13,9 @@ use super::pager::{Go, Pager, Place};
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{EventFilter, EventView, Page, PageRequest};
 use crate::sqlite::receiver::guard_hash;
+use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
-use crate::sqlite::{index, rows};
+use crate::sqlite::writer::guard_find;
 use crate::{Handoff, Result};
 
 /// By the unique index on id; deleted sources too.
@@ -129,7 +130,7 @@ fn newest_with(connection: &Connection, org: i64, source: Option<i64>, external_
     }
     let mut newest = None;
     for owner in owners {
-        newest = newest.max(index::guard_find(connection, &guard_hash(owner, external_id))?);
+        newest = newest.max(guard_find(connection, &guard_hash(owner, external_id))?);
     }
     Ok(newest)
 }

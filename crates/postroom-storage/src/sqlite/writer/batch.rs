@@ -11,6 +11,7 @@ use std::time::Instant;
 use postroom_domain::Timestamp;
 use rusqlite::Connection;
 
+use super::behind::BehindBatch;
 use super::effects::Effects;
 use super::queue::{Command, Job, JobEnd, Place, Reply};
 use super::state::State;
@@ -23,9 +24,6 @@ use crate::{Error, Result};
 
 /// The one row.
 const PROGRESS: &str = "update progress set watermark = ?1 where one = 1";
-
-/// The one row: search tables are filled in the same transaction.
-const INDEXED: &str = "update progress set indexed_upto = ?1, guarded_upto = ?1 where one = 1";
 
 /// Says to readers in other processes that configuration was changed. The one row.
 const REVISION: &str = "update revision set value = value + 1 where one = 1";
@@ -46,6 +44,7 @@ pub(super) struct Batch {
     /// New counts by organization and month.
     pub(super) usage: HashMap<(i64, i64), u64>,
     pub(super) effects: Effects,
+    pub(super) behind: BehindBatch,
     /// What is appended to the log, with whose it is, in order.
     pub(super) happened: Vec<(i64, Happened)>,
     watermark: i64,
@@ -80,9 +79,7 @@ impl Turn<'_> {
         for (&(org, month), &count) in &self.batch.usage {
             usage::store(self.connection, org, month, count)?;
         }
-        if !self.batch.fresh.is_empty() {
-            self.connection.prepare_cached(INDEXED)?.execute([self.batch.next_seq - 1])?;
-        }
+        self.catch_up()?;
         if self.batch.marks {
             self.connection.prepare_cached(PROGRESS)?.execute([self.batch.watermark])?;
         }
@@ -121,6 +118,9 @@ impl Turn<'_> {
         self.connection.prepare_cached("savepoint job")?.execute([])?;
         let Some((job, end)) = self.batch.jobs.last_mut() else { return Ok(()) };
         *end = job.run(self.connection, &mut self.batch.effects);
+        if self.connection.is_autocommit() {
+            return Err(undone());
+        }
         match end {
             JobEnd::Keep if self.settings.beside => {
                 self.connection.prepare_cached(REVISION)?.execute([])?;
@@ -140,6 +140,7 @@ impl Thread {
     pub(super) fn turn(&mut self, mut commands: VecDeque<Command>) {
         let started = Instant::now();
         let watermark = self.state.outstanding.watermark();
+        self.state.behind.begin(self.state.next_seq - 1);
         let marks = watermark != self.state.watermark && self.marked_at.elapsed() >= PATIENCE;
         let mut batch = Batch { next_seq: self.state.next_seq, watermark, marks, ..Batch::default() };
         let mut turn = Turn {
@@ -170,6 +171,7 @@ impl Thread {
         for (&(org, month), &count) in &batch.usage {
             self.state.usage.set(org, month, count);
         }
+        self.state.behind.committed(std::mem::take(&mut batch.behind));
         for (org, state, by) in batch.effects.counts() {
             self.state.exceptions.add(*org, *state, *by);
         }
@@ -230,6 +232,12 @@ impl Thread {
             }
         }
     }
+}
+
+/// A full disk, for one, makes SQLite undo the whole transaction, whatever a job makes of its own error.
+fn undone() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    rusqlite::Error::SqliteFailure(code, Some("the database has undone the transaction".to_owned()))
 }
 
 /// What everybody of a failed transaction is told.

@@ -5,6 +5,7 @@
 //! themselves.
 
 mod batch;
+mod behind;
 mod effects;
 mod ids;
 mod outstanding;
@@ -24,6 +25,7 @@ use postroom_domain::Clock;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub(in crate::sqlite) use behind::guard_find;
 pub(in crate::sqlite) use effects::{Effects, ExceptionState};
 pub(in crate::sqlite) use queue::{Counting, Queue, Record, Settle};
 pub(in crate::sqlite) use recover::recover;
@@ -144,7 +146,7 @@ impl Thread {
     fn gather(&mut self) -> (VecDeque<Command>, Option<oneshot::Sender<()>>) {
         let mut commands = VecDeque::new();
         let (mut events, mut bytes) = (0, 0);
-        let patience = if self.is_settled() { IDLE } else { PATIENCE };
+        let patience = self.patience();
         let mut next = match self.inbox.recv_timeout(patience) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
@@ -172,19 +174,39 @@ impl Thread {
 
     /// Whether nothing is left to be written down later.
     fn is_settled(&mut self) -> bool {
-        self.state.outstanding.is_empty() && self.state.outstanding.watermark() == self.state.watermark
+        let state = &mut self.state;
+        state.behind.is_complete(state.next_seq - 1)
+            && state.outstanding.is_empty()
+            && state.outstanding.watermark() == state.watermark
     }
 
-    /// Whether a transaction without commands has something to do.
+    /// Whether a transaction without commands has something to do now.
     fn has_chores(&mut self) -> bool {
-        !self.is_settled() && self.marked_at.elapsed() >= PATIENCE
+        self.state.behind.begin(self.state.next_seq - 1);
+        let lagging = self.state.outstanding.watermark() != self.state.watermark || !self.state.outstanding.is_empty();
+        self.state.behind.is_under_way() || (lagging && self.marked_at.elapsed() >= PATIENCE)
     }
 
-    /// Writes down how far the log is settled.
+    /// How long to wait for commands.
+    fn patience(&mut self) -> Duration {
+        if self.state.behind.is_under_way() {
+            Duration::ZERO
+        } else if self.is_settled() {
+            IDLE
+        } else {
+            PATIENCE
+        }
+    }
+
+    /// Writes down what would otherwise have to be found out at the next start.
     fn end(&mut self) {
         self.marked_at = Instant::now().checked_sub(PATIENCE).unwrap_or(self.marked_at);
-        if !self.is_settled() {
-            self.turn(VecDeque::new());
+        self.state.behind.closing = true;
+        // The round under way, one more for what was collected meanwhile, and no more: the disk may be full.
+        for _ in 0..2 {
+            if self.has_chores() {
+                self.turn(VecDeque::new());
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ use super::queue::{Counting, Record};
 use crate::receiver::Recorded;
 use crate::sqlite::convert::{pack_targets, targets};
 use crate::sqlite::exceptions::{self, Exception};
-use crate::sqlite::index;
 use crate::sqlite::reads::activity::Happened;
 use crate::worker::{OrganizationKey, StoredEvent};
 use crate::{Error, Result};
@@ -43,7 +42,7 @@ impl Turn<'_> {
     /// The first event with this external id, if it was recorded within the window.
     fn duplicate(&self, record: &Record) -> rusqlite::Result<Option<Recorded>> {
         let Some(hash) = &record.guard else { return Ok(None) };
-        let Some(seq) = index::guard_find(self.connection, hash)? else { return Ok(None) };
+        let Some(seq) = self.guard_find(hash)? else { return Ok(None) };
         let first = self
             .connection
             .prepare_cached(FIRST)?
@@ -85,7 +84,7 @@ impl Turn<'_> {
             record.packed_headers,
             &*record.body,
         ])?;
-        index::enter(self.connection, &record, seq)?;
+        self.lacks(&record, seq);
         let deliveries = u32::try_from(record.endpoints.len()).unwrap_or(u32::MAX);
         self.hand_over(record, seq, id)?;
         Ok(Recorded { id, duplicate: false, deliveries })

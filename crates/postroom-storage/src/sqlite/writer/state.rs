@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use postroom_domain::{EventId, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::behind::Behind;
 use super::effects::ExceptionState;
 use super::ids::Ids;
 use super::outstanding::Outstanding;
@@ -27,6 +28,7 @@ pub(super) struct State {
     /// The place of the next event in the log. Places are never given twice, also when the newest rows are deleted.
     pub(super) next_seq: i64,
     pub(super) outstanding: Outstanding,
+    pub(super) behind: Behind,
     pub(super) usage: Usage,
     pub(super) exceptions: ExceptionCounts,
     /// The watermark as it is stored.
@@ -44,6 +46,7 @@ impl State {
             ids: Ids::after(newest.map(|(_, id)| EventId::from_bytes(id))),
             next_seq,
             outstanding: Outstanding::new(next_seq),
+            behind: Behind::load(connection)?,
             usage: Usage::default(),
             exceptions: ExceptionCounts::load(connection)?,
             watermark,
