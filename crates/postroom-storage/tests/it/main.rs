@@ -5,7 +5,9 @@
 mod configuration;
 mod delivering;
 mod moving;
+mod reading;
 mod recording;
+mod streaming;
 mod support;
 
 /// Runs every test of the suite on one engine.
@@ -45,6 +47,21 @@ macro_rules! suite {
                 nothing_is_sent_again_to_an_endpoint_that_gets_nothing,
                 a_replay_is_a_new_run_of_the_same_event,
                 a_test_goes_to_one_endpoint_whatever_it_wants_and_does_not_count,
+            ],
+            reading: [
+                pages_go_through_a_list_without_gap_or_double_while_events_come_in,
+                a_filter_finds_the_events_it_describes,
+                a_delivery_and_its_event_show_where_they_stand,
+                attempts_are_shown_first_to_last_with_what_came_back,
+                what_belongs_to_another_organization_is_like_what_never_was,
+                rejected_requests_are_listed_newest_first_and_shown_whole,
+                a_repeated_request_gets_the_answer_of_the_first,
+                figures_tell_what_waits_and_what_is_dead,
+            ],
+            streaming: [
+                a_stream_shows_what_happens_in_its_own_organization,
+                a_stream_resumes_where_it_was_without_gap_or_double,
+                a_reader_that_is_too_slow_is_told_what_it_missed_and_can_go_back_for_it,
             ],
             configuration: [
             ],

@@ -33,6 +33,10 @@ const EXCEPTIONS_OF_ENDPOINT: &str = "select event, endpoint, run from exception
 const OF_ENDPOINT: &str = "select event, endpoint, run from delivery_by_endpoint \
      where endpoint = ?1 and event >= ?2 and (event, run) < (?3, ?4) order by event desc, run desc";
 
+/// For the test that looks at how they are answered.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ENDPOINT, EXCEPTIONS, EXCEPTIONS_OF_ENDPOINT, OF_ENDPOINT];
+
 /// Deliveries of the organization that pass a filter, newest event first.
 pub(in crate::sqlite) fn list(
     connection: &Connection,
@@ -138,17 +142,19 @@ impl List<'_> {
     }
 
     fn meet(&mut self, met: Met<'_, '_>) -> Result<Go> {
-        match met {
-            Met::Foreign(place) => Ok(self.pager.pass(place)),
+        let end = match met {
+            Met::Foreign(place) => place,
             Met::Own(row) => {
                 let event = EventRow::read(row)?;
                 let end = Place::event(event.seq);
                 if self.of_event(event)?.is_break() {
                     return Ok(Break(()));
                 }
-                Ok(if end < self.after { self.pager.pass(end) } else { Continue(()) })
+                end
             }
-        }
+        };
+        // The event that the page before ended with is met again.
+        Ok(if end < self.after { self.pager.pass(end) } else { Continue(()) })
     }
 
     fn of_event(&mut self, event: EventRow) -> Result<Go> {

@@ -12,6 +12,8 @@ pub(super) mod page;
 mod pager;
 pub(super) mod rejection;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -50,10 +50,14 @@ const BY_TYPE: &str = select_event!(
 
 /// Index exception_by_org, then primary key of event.
 const BY_EXCEPTION: &str = select_event!(
-    "from (select distinct event as seq from exception indexed by exception_by_org \
-           where org = ?1 and state = ?4 and event between ?2 and ?3 order by event desc) as entry \
-     cross join event on event.seq = entry.seq order by entry.seq desc"
+    "from exception as entry indexed by exception_by_org cross join event on event.seq = entry.event \
+     where entry.org = ?1 and entry.state = ?4 and entry.event between ?2 and ?3 \
+     group by entry.event order by entry.event desc"
 );
+
+/// For the test that looks at how they are answered.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[FIRST_FROM, LAST_BEFORE, TAIL, BY_ORG, BY_TYPE, BY_EXCEPTION];
 
 /// How far the log is settled and how far it is in the search tables.
 #[derive(Debug, Clone, Copy)]

@@ -190,12 +190,13 @@ impl Thread {
             self.settings.handoff.wake(endpoint);
         }
         self.settings.publish(&self.state);
+        // Before anybody is answered: a stream that begins after an answer does not show what was before it.
+        self.settings.hub.publish(batch.happened);
         for (reply, answer, place) in batch.events {
             self.settings.metrics.answered(answer.as_ref());
             drop(place);
             let _caller_gone = reply.send(answer.unwrap_or_else(|| Err(convert::broken("an event was not staged"))));
         }
-        self.settings.hub.publish(batch.happened);
         for reply in batch.settlements {
             let _caller_gone = reply.send(Ok(()));
         }
