@@ -29,7 +29,7 @@ impl Api for Sqlite {
 
     async fn source_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<SourceView>> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(move |connection| {
+        self.read(scope.org, move |connection| {
             let rows = |after, limit| sources::list(connection, &scope, after, limit, now);
             page::by_id(&request, rows, |view| view.id.to_bytes())
         })
@@ -38,7 +38,7 @@ impl Api for Sqlite {
 
     async fn source_get(&self, scope: &Scope, id: SourceId) -> Result<SourceView> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(move |connection| sources::get(connection, &scope, id, now)).await
+        self.read(scope.org, move |connection| sources::get(connection, &scope, id, now)).await
     }
 
     async fn source_update(
@@ -91,7 +91,7 @@ impl Api for Sqlite {
 
     async fn endpoint_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<EndpointView>> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.read(move |connection| {
+        self.read(scope.org, move |connection| {
             let rows = |after, limit| endpoints::list(connection, &vault, &(&scope).into(), after, limit);
             page::by_id(&request, rows, |view| view.id.to_bytes())
         })
@@ -100,7 +100,7 @@ impl Api for Sqlite {
 
     async fn endpoint_get(&self, scope: &Scope, id: EndpointId) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.read(move |connection| endpoints::get(connection, &vault, &(&scope).into(), id)).await
+        self.read(scope.org, move |connection| endpoints::get(connection, &vault, &(&scope).into(), id)).await
     }
 
     async fn endpoint_update(
@@ -172,7 +172,7 @@ impl Api for Sqlite {
 
     async fn api_key_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<ApiKeyView>> {
         let org = scope.org;
-        self.read(move |connection| {
+        self.read(scope.org, move |connection| {
             page::by_id(&request, |after, limit| keys::list(connection, org, after, limit), |view| view.id.to_bytes())
         })
         .await
@@ -180,7 +180,7 @@ impl Api for Sqlite {
 
     async fn api_key_get(&self, scope: &Scope, id: ApiKeyId) -> Result<ApiKeyView> {
         let org = scope.org;
-        self.read(move |connection| keys::get(connection, org, id)).await
+        self.read(scope.org, move |connection| keys::get(connection, org, id)).await
     }
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
@@ -193,17 +193,17 @@ impl Api for Sqlite {
 
     async fn event_list(&self, scope: &Scope, filter: EventFilter, request: PageRequest) -> Result<Page<EventView>> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(move |connection| events::list(connection, &*handoff, org, filter, &request)).await
+        self.read(scope.org, move |connection| events::list(connection, &*handoff, org, filter, &request)).await
     }
 
     async fn event_get(&self, scope: &Scope, id: EventId) -> Result<EventView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(move |connection| event::view(connection, &*handoff, org, id)).await
+        self.read(scope.org, move |connection| event::view(connection, &*handoff, org, id)).await
     }
 
     async fn event_payload(&self, scope: &Scope, id: EventId) -> Result<EventPayload> {
         let org = scope.org;
-        self.read(move |connection| event::payload(connection, org, id)).await
+        self.read(scope.org, move |connection| event::payload(connection, org, id)).await
     }
 
     async fn event_replay(
@@ -218,7 +218,7 @@ impl Api for Sqlite {
     }
     async fn endpoint_test(&self, scope: &Scope, id: EndpointId, test: TestEvent, now: Timestamp) -> Result<EventView> {
         let org = scope.org;
-        let endpoint = self.read(move |connection| moves::enabled_endpoint(connection, org, id)).await?;
+        let endpoint = self.read(scope.org, move |connection| moves::enabled_endpoint(connection, org, id)).await?;
         let recorded = self.record_test(scope, endpoint, test, now).await?;
         self.event_get(scope, recorded.id).await
     }
@@ -229,17 +229,17 @@ impl Api for Sqlite {
         request: PageRequest,
     ) -> Result<Page<DeliveryView>> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(move |connection| deliveries::list(connection, &*handoff, org, &filter, &request)).await
+        self.read(scope.org, move |connection| deliveries::list(connection, &*handoff, org, &filter, &request)).await
     }
 
     async fn delivery_get(&self, scope: &Scope, id: DeliveryId) -> Result<DeliveryView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(move |connection| delivery::view(connection, &*handoff, org, id)).await
+        self.read(scope.org, move |connection| delivery::view(connection, &*handoff, org, id)).await
     }
 
     async fn attempt_list(&self, scope: &Scope, id: DeliveryId) -> Result<Vec<AttemptView>> {
         let org = scope.org;
-        self.read(move |connection| attempt::list(connection, org, id)).await
+        self.read(scope.org, move |connection| attempt::list(connection, org, id)).await
     }
 
     async fn delivery_retry(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
@@ -267,12 +267,12 @@ impl Api for Sqlite {
         request: PageRequest,
     ) -> Result<Page<RejectionView>> {
         let org = scope.org;
-        self.read(move |connection| rejection::list(connection, org, source, &request)).await
+        self.read(scope.org, move |connection| rejection::list(connection, org, source, &request)).await
     }
 
     async fn rejection_get(&self, scope: &Scope, id: RejectionId) -> Result<(RejectionView, RejectedRequest)> {
         let org = scope.org;
-        self.read(move |connection| rejection::get(connection, org, id)).await
+        self.read(scope.org, move |connection| rejection::get(connection, org, id)).await
     }
 
     async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
@@ -296,8 +296,8 @@ impl Api for Sqlite {
     }
 
     fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream {
-        let (readers, handoff) = (self.0.readers.clone(), self.0.handoff.clone());
-        activity::stream(activity::Desk { readers, handoff, org: scope.org }, &self.0.hub, after)
+        let (people, handoff) = (self.0.people.clone(), self.0.handoff.clone());
+        activity::stream(activity::Desk { people, handoff, org: scope.org }, &self.0.hub, after)
     }
 }
 

@@ -42,8 +42,8 @@ use self::health::Health;
 use self::keeper::{Keeper, Wal};
 use self::metrics::Metrics;
 pub use self::open::OpenError;
-use self::reads::Readers;
 use self::reads::activity::{Hub, Mark};
+use self::reads::{People, Readers};
 use self::vault::Vault;
 use self::writer::{Effects, Writer};
 use crate::worker::EndpointKey;
@@ -51,6 +51,9 @@ use crate::{Error, Handoff, Result, Storage};
 
 /// After how long a delivery that is still in memory gets a row of its own.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
+
+/// How many reads of the engine itself run at once: due deliveries, configuration.
+const READERS: usize = 2;
 
 /// How to open a database.
 pub struct Options {
@@ -91,6 +94,7 @@ struct Engine {
     keeper: Mutex<Keeper>,
     wal: Arc<Wal>,
     readers: Readers,
+    people: People,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     clock: Clock,
@@ -127,7 +131,8 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         }
     }
     let hub = Arc::new(Hub::new(Mark::newest(&connection)?));
-    let readers = Readers::open(&options.data_dir)?;
+    let readers = Readers::open(&options.data_dir, READERS)?;
+    let people = People::open(&options.data_dir)?;
     let wal = Arc::new(Wal::default());
     wal.watch(&mut connection)?;
     let keeper = keeper::Settings {
@@ -156,6 +161,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         keeper: Mutex::new(keeper),
         wal,
         readers,
+        people,
         directory,
         vault,
         clock: options.clock,
@@ -231,12 +237,13 @@ impl Sqlite {
         task.await.map_err(|ended| Error::Internal(ended.into()))?
     }
 
-    async fn read<T, F>(&self, read: F) -> Result<T>
+    /// Reads for an organization.
+    async fn read<T, F>(&self, org: i64, read: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.0.readers.read(read).await
+        self.0.people.read(org, read).await
     }
 
     /// Reads one organization's configuration again.

@@ -11,6 +11,9 @@ use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer}
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Platform, Result, Scope, SuperAdmin};
 
+/// Reads that are no organization's share one's turns.
+const EVERYBODY: i64 = 0;
+
 #[async_trait]
 impl Platform for Sqlite {
     async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
@@ -41,7 +44,7 @@ impl Platform for Sqlite {
 
     async fn organization_list(&self, _by: SuperAdmin, request: PageRequest) -> Result<Page<Organization>> {
         let now = self.now();
-        self.read(move |connection| {
+        self.read(EVERYBODY, move |connection| {
             page::by_id(
                 &request,
                 |after, limit| organizations::list(connection, after, limit, now),
@@ -53,7 +56,7 @@ impl Platform for Sqlite {
 
     async fn organization_get(&self, _by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
         let now = self.now();
-        self.read(move |connection| organizations::get(connection, id, now)).await
+        self.read(EVERYBODY, move |connection| organizations::get(connection, id, now)).await
     }
 
     async fn organization_update(
@@ -73,7 +76,7 @@ impl Platform for Sqlite {
 
     async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(move |connection| organizations::of_scope(connection, &scope, now)).await
+        self.read(scope.org, move |connection| organizations::of_scope(connection, &scope, now)).await
     }
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
@@ -104,7 +107,7 @@ impl Platform for Sqlite {
         if let Some(reason) = self.0.health.failure() {
             return Err(crate::Error::Unavailable(reason.into()));
         }
-        self.read(|connection| Ok(connection.query_row("select value from revision", [], |_| Ok(()))?)).await
+        self.0.readers.read(|connection| Ok(connection.query_row("select value from revision", [], |_| Ok(()))?)).await
     }
 
     async fn gauges(&self) -> Result<Vec<Gauge>> {
@@ -114,8 +117,9 @@ impl Platform for Sqlite {
             dead: health.dead(),
             events: queue.events(),
             settlements: queue.settlements(),
+            wal_bytes: self.0.wal.bytes(),
         };
-        self.read(move |connection| gauges::read(connection, known)).await
+        self.0.readers.read(move |connection| gauges::read(connection, known)).await
     }
 
     async fn upkeep(&self, _now: Timestamp) -> Result<bool> {
@@ -126,6 +130,7 @@ impl Platform for Sqlite {
         self.0.writer.queue.close().await;
         self.0.hub.close();
         self.0.keeper.lock().stop();
+        self.0.people.close();
         self.0.readers.close();
         drop(self.0.lock.lock().take());
         Ok(())

@@ -83,12 +83,15 @@ impl Worker for Sqlite {
 
     async fn pending_heads(&self, after: Option<EndpointKey>, limit: usize) -> Result<Vec<(EndpointKey, Timestamp)>> {
         let (after, limit) = (after.map_or(i64::MIN, |key| key.0), i64::try_from(limit).unwrap_or(i64::MAX));
-        self.read(move |connection| {
-            let heads =
-                rows::all(connection, HEADS, &[&after, &limit], |row| Ok((EndpointKey(row.get(0)?), moment(row, 1)?)))?;
-            Ok(heads)
-        })
-        .await
+        self.0
+            .readers
+            .read(move |connection| {
+                let heads = rows::all(connection, HEADS, &[&after, &limit], |row| {
+                    Ok((EndpointKey(row.get(0)?), moment(row, 1)?))
+                })?;
+                Ok(heads)
+            })
+            .await
     }
 
     async fn pending_due(
@@ -98,7 +101,7 @@ impl Worker for Sqlite {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Vec<Due>> {
-        self.read(move |connection| Ok(due(connection, endpoint, until, limit, max_bytes)?)).await
+        self.0.readers.read(move |connection| Ok(due(connection, endpoint, until, limit, max_bytes)?)).await
     }
 }
 

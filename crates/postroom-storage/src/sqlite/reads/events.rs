@@ -97,11 +97,11 @@ fn walks<'a>(
         Some(EventTypePattern::Exact(event_type)) => By::Type(event_type),
         Some(EventTypePattern::Below(_)) | None => By::Organization,
     };
-    if let Some(id) = &filter.external_id {
-        if let Some(newest) = newest_with(connection, org, source, id)? {
-            // From the newest one that the guard knows up to the end of what it knows there is none.
-            return Ok(vec![(span.above(progress.guarded_upto.max(newest)), by), (span.below(newest), by)]);
-        }
+    if let Some(id) = &filter.external_id
+        && let Some(newest) = newest_with(connection, org, source, id)?
+    {
+        // From the newest one that the guard knows up to the end of what it knows there is none.
+        return Ok(vec![(span.above(progress.guarded_upto.max(newest)), by), (span.below(newest), by)]);
     }
     let waiting = By::Exception(ExceptionState::Waiting);
     Ok(match filter.status {

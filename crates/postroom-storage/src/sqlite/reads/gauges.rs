@@ -16,6 +16,8 @@ pub(in crate::sqlite) struct Known {
     pub(in crate::sqlite) events: usize,
     /// Settlements that wait for the writer.
     pub(in crate::sqlite) settlements: usize,
+    /// Bytes of the write-ahead log that are in use.
+    pub(in crate::sqlite) wal_bytes: u64,
 }
 
 /// All figures.
@@ -24,15 +26,11 @@ pub(in crate::sqlite) fn read(connection: &Connection, known: Known) -> Result<V
         gauge("postroom_deliveries_pending", known.waiting.max(0).unsigned_abs()),
         gauge("postroom_dead_letters", known.dead.max(0).unsigned_abs()),
         gauge("postroom_storage_queue_events", u64::try_from(known.events).unwrap_or(u64::MAX)),
+        gauge("postroom_storage_wal_bytes", known.wal_bytes),
         gauge("postroom_storage_queue_settlements", u64::try_from(known.settlements).unwrap_or(u64::MAX)),
     ];
-    let path = connection.path().unwrap_or_default();
-    for (file, ending) in [("database", ""), ("wal", "-wal")] {
-        // A file that is not there yet, or not any more, is an empty one.
-        let bytes = std::fs::metadata(format!("{path}{ending}")).map_or(0, |metadata| metadata.len());
-        let labels = vec![("file", file.to_owned())];
-        gauges.push(Gauge { labels, ..gauge("postroom_storage_file_bytes", bytes) });
-    }
+    let file = connection.path().and_then(|path| std::fs::metadata(path).ok());
+    gauges.extend(file.map(|file| gauge("postroom_storage_database_bytes", file.len())));
     Ok(gauges)
 }
 

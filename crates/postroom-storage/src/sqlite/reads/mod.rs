@@ -10,6 +10,7 @@ pub(super) mod gauges;
 pub(super) mod idempotency;
 pub(super) mod page;
 mod pager;
+mod people;
 pub(super) mod rejection;
 mod scan;
 #[cfg(test)]
@@ -25,9 +26,8 @@ use tokio::sync::Semaphore;
 
 use super::open::{self, OpenError};
 use crate::{Error, Result};
+pub(super) use people::People;
 
-/// How many reads run at once; more wait.
-const CONNECTIONS: usize = 4;
 /// How long a read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -39,10 +39,11 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+    /// `connections` reads run at once; more wait.
+    pub(super) fn open(data_dir: &Path, connections: usize) -> Result<Self, OpenError> {
         let idle: Vec<Connection> =
-            (0..CONNECTIONS).map(|_| open::connect_reader(data_dir)).collect::<Result<_, _>>()?;
-        Ok(Self { idle: Arc::new(Mutex::new(idle)), free: Arc::new(Semaphore::new(CONNECTIONS)) })
+            (0..connections).map(|_| open::connect_reader(data_dir)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), free: Arc::new(Semaphore::new(connections)) })
     }
 
     /// Runs `read` on one snapshot of the database.

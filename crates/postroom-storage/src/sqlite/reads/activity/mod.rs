@@ -16,7 +16,7 @@ pub(in crate::sqlite) use hub::{Happened, Hub};
 
 use super::attempt::{self, select_attempt};
 use super::delivery::{self, Viewer};
-use super::{Readers, event};
+use super::{People, event};
 use crate::api::{Activity, ActivityId, ActivityStream};
 use crate::worker::DeliveryKey;
 use crate::{Handoff, Result};
@@ -79,7 +79,7 @@ impl From<Mark> for ActivityId {
 /// What a stream reads with. It does not keep the database open: closing ends the stream.
 #[derive(Clone)]
 pub(in crate::sqlite) struct Desk {
-    pub(in crate::sqlite) readers: Readers,
+    pub(in crate::sqlite) people: People,
     pub(in crate::sqlite) handoff: Arc<dyn Handoff>,
     pub(in crate::sqlite) org: i64,
 }
@@ -130,7 +130,7 @@ impl Walk {
         }
         let handoff = self.desk.handoff.clone();
         let (org, mut mark) = (self.desk.org, behind.from());
-        let read = self.desk.readers.read(move |connection| {
+        let read = self.desk.people.read(org, move |connection| {
             let step = replay::step(connection, org, mark)?;
             let items = show(connection, &*handoff, org, &mut mark, &step.rows)?;
             Ok((items, step))
@@ -158,7 +158,7 @@ impl Walk {
         }
         let handoff = self.desk.handoff.clone();
         let (org, mut mark) = (self.desk.org, self.mark);
-        let read = self.desk.readers.read(move |connection| {
+        let read = self.desk.people.read(org, move |connection| {
             let items = show(connection, &*handoff, org, &mut mark, &rows)?;
             Ok((items, mark))
         });
