@@ -43,6 +43,10 @@ const BY_ID: &str = select_rejection!(
      where rejection.id = ?1 and rejection.org = ?2"
 );
 
+/// For the test that looks at how they are answered.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[OF_ORGANIZATION, OF_SOURCE, BY_ID];
+
 /// Rejections of the organization, newest first; of one source if given.
 pub(in crate::sqlite) fn list(
     connection: &Connection,

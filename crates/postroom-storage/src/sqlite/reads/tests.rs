@@ -71,7 +71,7 @@ fn list_deliveries(log: &mut Log, bounds: &[Bounds], filter: &DeliveryFilter) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn pages_of_events_show_what_a_filter_describes_once_and_in_order(

@@ -10,7 +10,7 @@ use crate::sqlite::convert::moment;
 use crate::sqlite::rows;
 
 /// How many rows of each kind, of all organizations, are looked at in one step.
-const STEP: i64 = 500;
+const STEP: i64 = 200;
 /// How many rows of each kind a stream goes back at most.
 const BACK: i64 = 10_000;
 
