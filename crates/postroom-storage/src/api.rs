@@ -286,7 +286,8 @@ pub struct SecretPeriod {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Which events to list. All conditions hold together.
+/// Which events to list. All conditions hold together. A page looks at a bounded number of events: where no index answers
+/// the conditions it may be short or empty and still have a next one.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     /// Exactly this type, or `word.*`.
@@ -303,8 +304,7 @@ pub struct EventFilter {
     pub created_before: Option<Timestamp>,
     /// With this id of its sender.
     pub external_id: Option<String>,
-    /// With this text in the payload, letter for letter. A page of it looks at a bounded number of events, so it may be
-    /// short or empty and still have a next one.
+    /// With this text in the payload, letter for letter.
     pub text: Option<String>,
 }
 
@@ -349,7 +349,7 @@ pub struct TestEvent {
     pub body: Bytes,
 }
 
-/// Which deliveries to list. All conditions hold together.
+/// Which deliveries to list. All conditions hold together. A page may be short, as one of events may.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
     /// Standing so.

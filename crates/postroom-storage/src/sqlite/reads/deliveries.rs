@@ -142,19 +142,22 @@ impl List<'_> {
     }
 
     fn meet(&mut self, met: Met<'_, '_>) -> Result<Go> {
-        let end = match met {
-            Met::Foreign(place) => place,
+        let (end, is_own) = match met {
+            Met::Foreign(place) => (place, false),
             Met::Own(row) => {
                 let event = EventRow::read(row)?;
                 let end = Place::event(event.seq);
                 if self.of_event(event)?.is_break() {
                     return Ok(Break(()));
                 }
-                end
+                (end, true)
             }
         };
-        // The event that the page before ended with is met again.
-        Ok(if end < self.after { self.pager.pass(end) } else { Continue(()) })
+        if end >= self.after {
+            // The event that the page before ended with is met again.
+            return Ok(Continue(()));
+        }
+        Ok(if is_own { self.pager.pass(end) } else { self.pager.pass_foreign(end) })
     }
 
     fn of_event(&mut self, event: EventRow) -> Result<Go> {

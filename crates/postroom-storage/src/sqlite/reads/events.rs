@@ -70,7 +70,7 @@ pub(super) fn page(
     };
     for (span, by) in walks {
         let end = scan::events(connection, org, span, by, |met| match met {
-            Met::Foreign(place) => Ok(pager.pass(place)),
+            Met::Foreign(place) => Ok(pager.pass_foreign(place)),
             Met::Own(row) => check.meet(row, &mut pager),
         })?;
         if end == Break(()) {

@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 use crate::api::{Page, PageRequest, Position};
 use crate::{Error, Result};
 
-/// The most rows looked at for one page.
-const ROWS: usize = 5_000;
+/// How much is looked at for one page: 5,000 rows of the organization, or 80,000 of others.
+const LOOKS: usize = 5_000 * OWN;
+/// What it takes to look at a row of the organization: other tables are asked about it.
+const OWN: usize = 16;
+/// What it takes to pass a row of somebody else.
+const FOREIGN: usize = 1;
 /// The most bytes of payloads searched for one page; the last payload may exceed it.
 const BYTES: u64 = 32 << 20;
 /// How long one page may take.
@@ -60,7 +64,7 @@ pub(super) type Go = ControlFlow<()>;
 /// Collects the rows of one page.
 pub(super) struct Pager<T> {
     limit: usize,
-    rows: usize,
+    looks: usize,
     bytes: u64,
     until: Instant,
     data: Vec<T>,
@@ -73,7 +77,7 @@ impl<T> Pager<T> {
     pub(super) fn new(request: &PageRequest) -> Self {
         Self {
             limit: super::page::limit(request),
-            rows: ROWS,
+            looks: LOOKS,
             bytes: BYTES,
             until: Instant::now() + TIME,
             data: Vec::new(),
@@ -82,17 +86,26 @@ impl<T> Pager<T> {
         }
     }
 
-    /// With another bound of rows, and none of time: for tests.
+    /// With another bound of looks, and none of time: for tests.
     #[cfg(test)]
-    pub(super) fn looking_at(request: &PageRequest, rows: usize) -> Self {
-        Self { rows, until: Instant::now() + Duration::from_secs(3600), ..Self::new(request) }
+    pub(super) fn looking_at(request: &PageRequest, looks: usize) -> Self {
+        Self { looks, until: Instant::now() + Duration::from_secs(3600), ..Self::new(request) }
     }
 
-    /// A row that was looked at and is not shown.
+    /// A row of the organization that was looked at and is not shown.
     pub(super) fn pass(&mut self, place: Place) -> Go {
+        self.look(place, OWN)
+    }
+
+    /// A row of another organization.
+    pub(super) fn pass_foreign(&mut self, place: Place) -> Go {
+        self.look(place, FOREIGN)
+    }
+
+    fn look(&mut self, place: Place, looks: usize) -> Go {
         self.last = Some(place);
-        self.rows = self.rows.saturating_sub(1);
-        if self.rows > 0 && self.bytes > 0 && Instant::now() < self.until {
+        self.looks = self.looks.saturating_sub(looks);
+        if self.looks > 0 && self.bytes > 0 && Instant::now() < self.until {
             return Go::Continue(());
         }
         self.next = Some(place);
@@ -144,9 +157,10 @@ mod tests {
 
     #[test]
     fn a_page_that_looked_at_its_bound_is_short_and_goes_on_behind_the_last_row() {
-        let mut pager: Pager<i64> = Pager::looking_at(&request(3, None), 2);
-        assert!(pager.pass(Place::event(9)).is_continue());
-        assert!(pager.pass(Place::event(8)).is_break());
+        let mut pager: Pager<i64> = Pager::looking_at(&request(3, None), OWN + 2);
+        assert!(pager.pass(Place::event(10)).is_continue());
+        assert!(pager.pass_foreign(Place::event(9)).is_continue());
+        assert!(pager.pass_foreign(Place::event(8)).is_break());
         let page = pager.finish();
         assert!(page.data.is_empty());
         assert_eq!(Place::after(&request(3, page.next)).unwrap(), Place::event(8));

@@ -15,11 +15,11 @@ use super::{deliveries, delivery, event, events};
 use crate::api::{DeliveryFilter, EventFilter, Page, PageRequest, Position};
 use crate::{Error, Result};
 
-/// Bounds of one page: rows shown, rows looked at, and how many events are put into the search tables after it.
+/// Bounds of one page: rows shown, how much is looked at, and how many events are put into the search tables after it.
 type Bounds = (usize, usize, i64);
 
 fn bounds() -> impl Strategy<Value = Vec<Bounds>> {
-    prop::collection::vec((1..4_usize, 1..7_usize, 0..4_i64), 1..5)
+    prop::collection::vec((1..4_usize, 1..100_usize, 0..4_i64), 1..5)
 }
 
 /// Reads a list to its end, page by page; what comes new meanwhile is not in it.
