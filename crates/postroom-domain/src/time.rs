@@ -127,10 +127,30 @@ pub struct ParseTimestampError;
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
     fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
+        if !is_rfc_3339(text.as_bytes()) {
+            return Err(ParseTimestampError);
+        }
         let stamp: jiff::Timestamp = text.parse().map_err(|_| ParseTimestampError)?;
         let millis = stamp.as_millisecond();
         if Self::RANGE_MS.contains(&millis) { Ok(Self(millis)) } else { Err(ParseTimestampError) }
     }
+}
+
+/// Whether a text has the form of RFC 3339. The parser takes more: hours alone, offsets of a day, names of time zones.
+fn is_rfc_3339(text: &[u8]) -> bool {
+    let form = |bytes: &[u8], form: &[u8]| {
+        bytes.len() == form.len()
+            && bytes
+                .iter()
+                .zip(form)
+                .all(|(byte, form)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form })
+    };
+    let Some((date_time, rest)) = text.split_at_checked(19) else { return false };
+    let fraction =
+        rest.strip_prefix(b".").map_or(0, |digits| 1 + digits.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    let offset = &rest[fraction..];
+    let numeric = (form(offset, b"+00:00") || form(offset, b"-00:00")) && offset[1..3] <= b"23"[..];
+    form(date_time, b"0000-00-00T00:00:00") && fraction != 1 && (offset == b"Z" || numeric)
 }
 
 impl Serialize for Timestamp {
@@ -156,7 +176,23 @@ mod tests {
         assert_eq!(at.to_string(), "2026-01-01T00:00:00.007Z");
         assert_eq!("2026-01-01T01:00:00.007+01:00".parse(), Ok(at));
         assert_eq!("2026-01-01".parse::<Timestamp>(), Err(ParseTimestampError));
-        assert_eq!("2026-01-01T00:00:00".parse::<Timestamp>(), Err(ParseTimestampError));
+        for good in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456789-23:59", "2016-12-31T23:59:60Z"] {
+            assert!(good.parse::<Timestamp>().is_ok(), "{good}");
+        }
+        for bad in [
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+01",
+            "2026-01-01T00:00:00Z[UTC]",
+            "+002026-01-01T00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(ParseTimestampError), "{bad}");
+        }
     }
 
     #[test]
