@@ -137,7 +137,7 @@ pub(crate) struct State {
     pub request_ids: RequestIds,
     pub routes: RouteMetrics,
     pub streams: Places<OrganizationId>,
-    pub figures: crate::ingest::Figures,
+    pub accept_duration: crate::ingest::AcceptDuration,
     /// Endpoints are changed by reading, altering and replacing: one at a time, or a change could be lost.
     pub endpoint_change: tokio::sync::Mutex<()>,
 }
@@ -153,7 +153,7 @@ impl State {
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),
             streams: Places::new(app.limits.streams, app.limits.streams_per_organization),
-            figures: crate::ingest::Figures::new(),
+            accept_duration: crate::ingest::AcceptDuration::new(),
             endpoint_change: tokio::sync::Mutex::new(()),
             app,
         })

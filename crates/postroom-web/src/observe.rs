@@ -50,6 +50,7 @@ pub(crate) async fn observe(State(state): State<Shared>, request: Request, next:
         problem.report();
         write(&state, &mut response, &problem, &id);
     }
+    tracing::debug!(parent: &span, "answered with {status}");
     finish(response.headers_mut(), id);
     state.routes.record(route.as_ref(), &method, status, began);
     response
@@ -160,6 +161,11 @@ impl RouteMetrics {
 
 impl Figures {
     fn new(route: &str, method: &'static str, status: StatusCode) -> Self {
+        metrics::describe_counter!("postroom_http_requests_total", "Requests answered, by route, method and status");
+        metrics::describe_histogram!(
+            "postroom_http_request_duration_seconds",
+            "From a request's headers to its answer"
+        );
         let (route, code) = (route.to_owned(), status.as_str().to_owned());
         let requests = metrics::counter!(
             "postroom_http_requests_total", "route" => route.clone(), "method" => method, "status" => code

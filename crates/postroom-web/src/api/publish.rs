@@ -88,7 +88,7 @@ async fn record(state: &Web, scope: &Scope, event: SendEvent<'_>, began: Instant
     let event = NewEvent::sent(scope.clone(), event_type, id, body, now);
     let recorded = state.app.storage.receiver.event_record(event).await;
     let recorded = recorded.map_err(|error| Problem::from_storage(error, now))?;
-    state.figures.accepted(began);
+    state.accept_duration.since(began);
     Ok(SentEvent { id: recorded.id, duplicate: recorded.duplicate, deliveries: recorded.deliveries })
 }
 

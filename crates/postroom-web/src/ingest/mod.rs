@@ -32,16 +32,18 @@ pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/in/{organization_slug}/{source_name}", any(receive))
 }
 
-/// How long accepting takes, for both directions. How many were accepted is counted where they become durable.
-pub(crate) struct Figures(metrics::Histogram);
+/// How long accepting takes, from the request's headers to the answer. Storage counts the events themselves.
+pub(crate) struct AcceptDuration(metrics::Histogram);
 
-impl Figures {
+impl AcceptDuration {
     pub fn new() -> Self {
-        Self(metrics::histogram!("postroom_accept_duration_seconds"))
+        let name = "postroom_accept_duration_seconds";
+        metrics::describe_histogram!(name, "From a request's headers to the answer that its event is kept");
+        metrics::describe_counter!("postroom_rejections_total", "Requests that failed verification, by code");
+        Self(metrics::histogram!(name))
     }
 
-    /// An event was accepted, or recognised as a repetition.
-    pub fn accepted(&self, began: Instant) {
+    pub fn since(&self, began: Instant) {
         self.0.record(began.elapsed().as_secs_f64());
     }
 }
@@ -67,7 +69,7 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
             let event = NewEvent::received(source.clone(), verified, headers, arrived.body, received_at);
             let recorded = state.app.storage.receiver.event_record(event).await;
             let recorded = recorded.map_err(|error| Problem::from_storage(error, state.now()))?;
-            state.figures.accepted(began);
+            state.accept_duration.since(began);
             Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))
         }
         Outcome::Handshake(answer) => Ok(answer::wanted(answer)),

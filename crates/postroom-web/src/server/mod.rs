@@ -62,6 +62,8 @@ impl Default for ServerLimits {
 /// `limits.drain` it returns whatever is still open.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, stop: CancellationToken) {
     let places = Places::new(limits.connections, limits.connections_per_address);
+    metrics::describe_gauge!("postroom_http_connections", "Open connections");
+    metrics::describe_counter!("postroom_http_connections_refused_total", "Connections for which there was no place");
     let open = metrics::gauge!("postroom_http_connections");
     let tasks = TaskTracker::new();
     let abandon = CancellationToken::new();

@@ -4,8 +4,6 @@
 //! It is recognised as it is written: it stands at the beginning of what is written while no request is under way, and
 //! has no request id, which every answer of ours has. The parser closes the connection after it.
 
-use http::HeaderValue;
-
 use crate::observe::{REQUEST_ID, fresh_request_id};
 use crate::problem::{Code, Problem};
 

@@ -139,3 +139,43 @@ async fn a_process_serves_only_the_parts_it_has() {
     assert_eq!(room.post("/in/a/b").send().await.verdict(), "404 route_not_found");
     assert_eq!(room.get("/v1/events").send().await.verdict(), "401 credentials_missing");
 }
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_500_and_hurts_nobody_else() {
+    let room = Room::start().await;
+    let tenant = room.tenant("Acme").await;
+    room.break_clock();
+    let reply = room.get("/v1/events").bearer(&tenant.key).send().await;
+    assert_eq!(reply.verdict(), "500 internal_error");
+    assert!(!String::from_utf8_lossy(&reply.body).contains("secret-in-a-panic"));
+    assert_eq!(room.get("/livez").send().await.status, 200);
+    room.mend_clock();
+    assert_eq!(room.get("/v1/events").bearer(&tenant.key).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_count_requests_by_route_and_never_by_caller() {
+    let room = Room::start().await;
+    let tenant = room.tenant("Acme").await;
+    room.source(&tenant, json!({"provider": "none"})).await;
+    assert_eq!(room.post("/in/acme/none").body("{}").send().await.status, 200);
+    room.source(&tenant, json!({"provider": "github", "secret": "s"})).await;
+    assert_eq!(room.post("/in/acme/github").body("{}").send().await.status, 401);
+    room.call("BREW", "/somewhere-odd").send().await;
+    let text = String::from_utf8(room.get("/metrics").send().await.body).unwrap();
+    let receiving = "route=\"/in/{organization_slug}/{source_name}\"";
+    for line in [
+        format!("postroom_http_requests_total{{{receiving},method=\"POST\",status=\"200\"}}"),
+        format!("postroom_http_request_duration_seconds_count{{{receiving},method=\"POST\"}}"),
+        "postroom_http_requests_total{route=\"none\",method=\"other\",status=\"404\"}".to_owned(),
+        "postroom_rejections_total{code=\"signature_missing\"}".to_owned(),
+        "postroom_accept_duration_seconds_count".to_owned(),
+        "postroom_http_connections ".to_owned(),
+        "postroom_deliveries_pending ".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    for caller in ["acme", "BREW", "somewhere-odd", "127.0.0.1"] {
+        assert!(!text.contains(caller), "{caller}\n{text}");
+    }
+}

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postroom_domain::delivery::DeadReason;
 use postroom_domain::egress::Policy;
 use postroom_domain::keyring::Keyring;
@@ -25,6 +26,16 @@ pub const ADMIN: &str = "the-admin-token-of-these-tests-is-long-enough";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// 2026-11-22T10:00:00Z.
 const BEGIN: i64 = 1_795_341_600_000;
+
+/// A moment at which the server's clock breaks.
+const BROKEN: i64 = i64::MIN;
+
+fn breakable(now: Arc<AtomicI64>) -> Clock {
+    Clock::new(move || match now.load(Ordering::SeqCst) {
+        BROKEN => panic!("the clock is broken, secret-in-a-panic"),
+        millis => Timestamp::from_millis(millis),
+    })
+}
 
 /// A running server.
 pub struct Room {
@@ -68,6 +79,8 @@ impl Room {
     }
 
     pub async fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        recorder();
+        crate::logs::kept();
         let mut setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
         change(&mut setup);
         let directory = tempfile::tempdir().unwrap();
@@ -91,19 +104,28 @@ impl Room {
         let stop = CancellationToken::new();
         let app = App {
             storage: storage.clone(),
-            clock,
+            clock: breakable(now.clone()),
             egress: Arc::new(Policy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![address])),
             limits: setup.limits,
             admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
             public_url: "https://hooks.example".to_owned(),
             cursor_key: Secret::random(32),
-            render_metrics: Arc::new(|| "# no recorder in these tests\n".to_owned()),
+            render_metrics: Arc::new(|| recorder().render()),
             roles: setup.roles,
             stop: stop.clone(),
             version: "0.0.0-test",
         };
         let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
         Self { address, storage, stop, handed, now, server: Some(server), _directory: directory }
+    }
+
+    /// From now on every question for the time is a panic in the server: as good as any other mistake in a handler.
+    pub fn break_clock(&self) {
+        self.now.store(BROKEN, Ordering::SeqCst);
+    }
+
+    pub fn mend_clock(&self) {
+        self.now.store(BEGIN, Ordering::SeqCst);
     }
 
     pub fn now(&self) -> Timestamp {
@@ -390,6 +412,13 @@ fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
         bytes = &bytes[end + 2 + size + 2..];
     }
     whole
+}
+
+/// One recorder of metrics for all tests of the process.
+fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: LazyLock<PrometheusHandle> =
+        LazyLock::new(|| PrometheusBuilder::new().install_recorder().expect("the first recorder of this process"));
+    &RECORDER
 }
 
 /// Asks again and again until `probe` has an answer.

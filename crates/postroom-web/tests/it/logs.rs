@@ -1,0 +1,108 @@
+//! What is logged, and what must never be.
+
+use std::io::Write;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::{ADMIN, Room};
+
+/// Everything that any test of this process logs, at every level.
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+/// Begins to keep the log, once for all tests: every test that starts a server asks for it first.
+pub fn kept() -> &'static Kept {
+    static KEPT: LazyLock<Kept> = LazyLock::new(|| {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let writer = Kept(kept.clone());
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        subscriber.with_writer(writer).init();
+        Kept(kept)
+    });
+    &KEPT
+}
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Kept {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_one_span_with_who_what_and_how_it_ended() {
+    let room = Room::start().await;
+    let tenant = room.tenant("Acme").await;
+    room.get("/v1/events/evt_1?x=1").bearer(&tenant.key).header("x-request-id", "my-request").send().await;
+    let text = kept().text();
+    let line = text.lines().find(|line| line.contains("my-request") && line.contains("answered")).expect("a line");
+    for part in ["method=\"GET\"", "route=\"/v1/events/{id}\"", "status=404", &format!("organization.id={}", tenant.id)]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_payload_or_query_is_ever_logged() {
+    let room = Room::start().await;
+    let tenant = room.tenant("Acme").await;
+    room.source(&tenant, json!({"provider": "github", "secret": "canary-source-secret"})).await;
+    let endpoint = json!({"url": "http://127.0.0.1:9/canary-path", "headers": {"authorization": "canary-header"}});
+    let endpoint = room.post("/v1/endpoints").bearer(&tenant.key).json(&endpoint).send().await;
+    let shown_once = endpoint.json()["secret"].as_str().unwrap().to_owned();
+    room.post("/in/acme/github?token=canary-query")
+        .header("x-hub-signature-256", "sha256=canary-signature")
+        .header("authorization", "Bearer canary-bearer")
+        .body("canary-body")
+        .send()
+        .await;
+    room.post("/v1/events")
+        .bearer("prk_canary-wrong-key")
+        .json(&json!({"type": "a", "data": "canary-data"}))
+        .send()
+        .await;
+    room.post("/v1/events")
+        .bearer(&tenant.key)
+        .json(&json!({"type": "a", "data": "canary-data", "x": "canary-field"}))
+        .send()
+        .await;
+    room.post("/v1/sources")
+        .bearer(&tenant.key)
+        .json(&json!({"provider": "github", "secret": ["canary-list"]}))
+        .send()
+        .await;
+    room.get("/v1/events?q=canary-search&cursor=canary-cursor").bearer(&tenant.key).send().await;
+    let sent = room.post("/v1/events").bearer(&tenant.key).header("idempotency-key", "canary-idempotency");
+    sent.json(&json!({"type": "a", "data": "canary-data"})).send().await;
+    let text = kept().text();
+    assert!(text.contains("answered with"), "something is logged at all");
+    for secret in ["canary", &tenant.key, ADMIN, &shown_once] {
+        let found = text.lines().find(|line| line.contains(secret));
+        assert_eq!(found, None, "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_from_outside_can_not_forge_a_line() {
+    let room = Room::start().await;
+    room.call("GET", "/a%0d%0aforged%20line").header("x-request-id", "x forged").send().await;
+    room.call("FORGED", "/").send().await;
+    assert!(!kept().text().to_lowercase().contains("forged"), "{}", kept().text());
+}
