@@ -33,9 +33,19 @@ pub fn start(quiet: bool) {
         let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
         registry.with(layer.with_span_list(false).with_writer(io::stderr)).try_init()
     };
+    if started.is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
     if let Some(complaint) = complaint.filter(|_| started.is_ok()) {
         tracing::warn!("RUST_LOG is not understood ({complaint}); the filter is {default}");
     }
+}
+
+/// A panic is a fault of this program: it is told where everything else is told, with its place.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let text = panic.payload_as_str().unwrap_or("no text");
+    tracing::error!(place, "panicked at {place}: {text}");
 }
 
 /// Standard error, with every control character but line ends and the colours of this crate's own log escaped.

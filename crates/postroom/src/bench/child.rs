@@ -10,6 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::config::Flags;
+
 /// How long a server may take to be ready, recovery included.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -23,10 +25,12 @@ pub struct Process {
 
 impl Process {
     /// Starts this very program with other arguments, and waits for the line that says where it listens.
-    pub async fn start(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub async fn start(arguments: &[String], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program's own file is not to be found")?;
         let mut child = Command::new(program)
             .args(arguments)
+            // Of a token that is given directly and as a file the server would not know which to take.
+            .env_remove("POSTROOM_ADMIN_TOKEN_FILE")
             .envs(environment.iter().copied())
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::null())
@@ -53,7 +57,12 @@ impl Process {
     }
 
     /// A server with the settings in force, but its own data directory, a free port, and the receiver allowed.
-    pub async fn server(data_dir: &Path, admin_token: &str, more: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub async fn server(
+        flags: &Flags,
+        data_dir: &Path,
+        admin_token: &str,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let data_dir = data_dir.to_str().context("the data directory's name is UTF-8")?;
         let mut environment = vec![
             ("POSTROOM_LISTEN", "127.0.0.1:0"),
@@ -62,7 +71,9 @@ impl Process {
             ("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8"),
         ];
         environment.extend_from_slice(more);
-        Self::start(&["serve"], &environment).await
+        let decided = ["listen", "data_dir", "allow_private_networks"];
+        let arguments: Vec<String> = ["serve".to_owned()].into_iter().chain(flags.to_arguments(&decided)).collect();
+        Self::start(&arguments, &environment).await
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -36,8 +36,8 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let receiver = Receiver::start(Arc::new(expected)).await?;
     let data = data_directory(&args.flags)?;
     let admin_token = random_hex(24);
-    let start =
-        async || Process::server(data.path(), &admin_token, &[("POSTROOM_RETRY_SCHEDULE", RETRY_SCHEDULE)]).await;
+    let more = [("POSTROOM_RETRY_SCHEDULE", RETRY_SCHEDULE)];
+    let start = async || Process::server(&args.flags, data.path(), &admin_token, &more).await;
 
     let mut server = start().await?;
     let secret = setup::source_secret();

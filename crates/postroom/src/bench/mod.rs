@@ -91,15 +91,24 @@ const QUIET_AFTER: Duration = Duration::from_secs(45);
 
 /// Runs the bench; the last line of standard output is JSON.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    if args.kill.is_some() {
-        return kill::run(&args).await;
+    let mut signals = crate::process::stop_signals()?;
+    tokio::select! {
+        ended = bench(&args) => ended,
+        // What was started is ended and its directory deleted as this returns.
+        signal = signals() => anyhow::bail!("{signal}: the bench was ended before it had anything to say"),
     }
-    let bench = Bench::start(&args).await?;
-    let rounds = bench.rounds(&args).await?;
+}
+
+async fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    if args.kill.is_some() {
+        return kill::run(args).await;
+    }
+    let bench = Bench::start(args).await?;
+    let rounds = bench.rounds(args).await?;
     if let Some(guest) = &bench.guest {
         guest.remove().await?;
     }
-    report(&args, &bench, &rounds)
+    report(args, &bench, &rounds)
 }
 
 /// A directory for a server under test, on the disk that the configured one would use.
@@ -157,12 +166,13 @@ impl Bench {
         }
         let data = data_directory(&args.flags)?;
         let admin_token = random_hex(24);
-        let server = Process::server(data.path(), &admin_token, &[]).await?;
+        let server = Process::server(&args.flags, data.path(), &admin_token, &[]).await?;
         let secret = setup::source_secret();
         let prepared = setup::prepare(server.address, &admin_token, &secret, &shape, receiver.address).await?;
         let bare = if args.bare {
             let forward_to = receiver.address.to_string();
-            Some(Process::start(&["bare-gateway", "--forward-to", &forward_to, "--secret", &secret], &[]).await?)
+            let arguments = ["bare-gateway", "--forward-to", &forward_to, "--secret", &secret].map(str::to_owned);
+            Some(Process::start(&arguments, &[]).await?)
         } else {
             None
         };

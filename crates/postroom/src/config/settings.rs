@@ -61,6 +61,14 @@ macro_rules! settings {
                 let all = [$( (stringify!($key), self.$key.as_deref()), )+];
                 all.into_iter().filter_map(|(key, text)| text.map(|text| (key, text))).collect()
             }
+
+            /// The same flags for another process of this program, but for those named.
+            #[must_use]
+            pub fn to_arguments(&self, but: &[&str]) -> Vec<String> {
+                let config = self.config.iter().map(|path| format!("--config={}", path.display()));
+                let given = self.given().into_iter().filter(|(key, _)| !but.contains(key));
+                config.chain(given.map(|(key, text)| format!("--{}={text}", key.replace('_', "-")))).collect()
+            }
         }
     };
 }
