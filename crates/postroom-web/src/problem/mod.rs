@@ -46,10 +46,10 @@ impl Problem {
         Self(Box::new(Inner { code, detail, errors: Vec::new(), member: None, headers: HeaderMap::new(), cause: None }))
     }
 
-    /// A problem whose title says it all.
+    /// A problem about which the catalogue says what to do.
     #[must_use]
     pub fn of(code: Code) -> Self {
-        Self::new(code, code.title())
+        Self::new(code, code.advice().trim_end_matches('.'))
     }
 
     /// A problem whose cause is for the log and never for the caller.

@@ -29,7 +29,7 @@ fn a_problem_says_everything_that_the_rfc_and_the_contract_ask_for() {
             "type": "https://hooks.example/problems/provider_disabled",
             "title": "The source or its organization is switched off",
             "status": 403,
-            "detail": "The source or its organization is switched off",
+            "detail": "Nothing was kept. Switch the source on with `PATCH /v1/sources/{id}` and let the provider send again",
             "code": "provider_disabled",
             "request_id": "req_1",
             "error": "Provider disabled",
