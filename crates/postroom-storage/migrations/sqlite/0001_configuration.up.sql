@@ -70,6 +70,7 @@ create table source_secret (
   foreign key (org, source) references source (org, source)
 ) strict;
 create index source_secret_by_source on source_secret (source, secret);
+create index source_secret_by_end on source_secret (expires_at) where expires_at is not null and value is not null;
 
 create table endpoint (
   endpoint        integer primary key,
@@ -86,6 +87,7 @@ create table endpoint (
   rate_limit      integer,
   headers         blob,
   signature       text    not null,
+  version         integer not null default 0, -- moved by every change
   disabled_reason text    check (disabled_reason in ('gone', 'disabled')),
   disabled_at     integer,
   created_at      integer not null,
@@ -106,6 +108,7 @@ create table endpoint_secret (
   foreign key (org, endpoint) references endpoint (org, endpoint)
 ) strict;
 create index endpoint_secret_by_endpoint on endpoint_secret (endpoint, secret);
+create index endpoint_secret_by_end on endpoint_secret (expires_at) where expires_at is not null and value is not null;
 
 create table audit (
   audit  integer primary key,

@@ -35,10 +35,20 @@ pub(super) struct Entry {
     pub(super) limit: Option<u64>,
     keys: Vec<Arc<Key>>,
     sources: HashMap<String, Arc<Source>>,
-    endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
+    endpoints: HashMap<EndpointKey, Held>,
     /// The endpoints new events may go to, in the order they were made.
     routes: Vec<Arc<Endpoint>>,
     /// When a secret in here ends, so that the entry is no longer right.
+    valid_until: Option<Timestamp>,
+}
+
+/// An endpoint and what it was made from: as long as that is the same, so is the endpoint.
+#[derive(Clone)]
+struct Held {
+    endpoint: Arc<Endpoint>,
+    version: i64,
+    organization_active: bool,
+    /// When one of its secrets ends.
     valid_until: Option<Timestamp>,
 }
 
@@ -130,7 +140,7 @@ impl Directory {
         let _one_at_a_time = self.reload.lock();
         let mut known = Known::default();
         for org in load::organizations(connection)? {
-            if let Some(entry) = load::entry(connection, vault, org, now)? {
+            if let Some(entry) = load::entry(connection, vault, org, self.entry(org).as_deref(), now)? {
                 known.put(entry);
             }
         }
@@ -141,7 +151,7 @@ impl Directory {
     /// Reads one organization again.
     pub(super) fn reload(&self, connection: &Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
         let _one_at_a_time = self.reload.lock();
-        let entry = load::entry(connection, vault, org, now)?;
+        let entry = load::entry(connection, vault, org, self.entry(org).as_deref(), now)?;
         let mut known = self.known.write();
         match entry {
             Some(entry) => known.put(entry),
@@ -178,7 +188,7 @@ impl Directory {
     pub(super) fn endpoint(&self, key: EndpointKey) -> Option<(Arc<Endpoint>, Arc<Entry>)> {
         let known = self.known.read();
         let entry = known.entries.get(known.owners.get(&key)?)?;
-        Some((entry.endpoints.get(&key)?.clone(), entry.clone()))
+        Some((entry.endpoints.get(&key)?.endpoint.clone(), entry.clone()))
     }
 }
 

@@ -30,6 +30,11 @@ impl Health {
         }
     }
 
+    /// Whether the last transaction failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// Why the last transaction failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failing.load(Ordering::Relaxed).then(|| self.reason.lock().clone())

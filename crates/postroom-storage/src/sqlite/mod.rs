@@ -21,6 +21,8 @@ mod platform;
 mod reads;
 mod receiver;
 mod rejections;
+mod retention;
+mod rotate;
 mod rows;
 mod usage;
 mod vault;
@@ -29,6 +31,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,6 +47,7 @@ use self::metrics::Metrics;
 pub use self::open::OpenError;
 use self::reads::activity::{Hub, Mark};
 use self::reads::{People, Readers};
+pub use self::rotate::rotate_keys;
 use self::vault::Vault;
 use self::writer::{Effects, Writer};
 use crate::worker::EndpointKey;
@@ -102,6 +106,9 @@ struct Engine {
     health: Arc<Health>,
     hub: Arc<Hub>,
     rejection_rate: rejections::Rate,
+    retention: Duration,
+    /// Where the walk over old events goes on.
+    retention_after: AtomicI64,
     mode: Mode,
     /// Given up last.
     lock: Mutex<Option<open::Lock>>,
@@ -115,11 +122,13 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
     open::prepare_directory(&options.data_dir)?;
     let lock = lock(&options)?;
     let mut connection = open::connect(&options.data_dir)?;
+    if options.mode == Mode::Serve {
+        open::check(&mut connection)?;
+    }
     open::bring_up_to_date(&mut connection, lock.is_some())?;
     let vault = Arc::new(Vault::open(&mut connection, options.keyring)?);
     let now = options.clock.now();
-    let directory =
-        Directory::load(&connection, &vault, now).map_err(|error| OpenError::Configuration(error.into()))?;
+    let directory = Directory::load(&connection, &vault, now).map_err(OpenError::unreadable)?;
     let directory = Arc::new(directory);
     if options.mode == Mode::Serve {
         let recovered = writer::recover(&mut connection, now)?;
@@ -169,6 +178,8 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         health,
         hub,
         rejection_rate: rejections::Rate::default(),
+        retention: options.retention,
+        retention_after: AtomicI64::new(0),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),
     }));

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postroom_domain::keyring::{KeyId, Keyring, KeyringError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -75,8 +75,8 @@ pub enum OpenError {
     WrongKey(#[source] KeyringError),
     /// The running server could not read what would be written.
     #[error(
-        "the running server does not know the newest encryption key: restart it with the new key first in its list, \
-         then rotate again"
+        "the running server does not encrypt with the newest of these keys: restart it with that key first in its \
+         list, then rotate again"
     )]
     ServerLacksKey,
     /// A thread cannot be started.
@@ -84,10 +84,25 @@ pub enum OpenError {
     Thread(#[source] std::io::Error),
     /// What is stored cannot be read as what it should be.
     #[error("the stored configuration cannot be read: {0}")]
-    Configuration(#[source] Box<crate::Error>),
+    Configuration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Anything else the database says.
     #[error("the database cannot be opened: {0}")]
     Database(#[source] rusqlite::Error),
+}
+
+impl OpenError {
+    /// What a failed read of stored configuration means.
+    pub(super) fn unreadable(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Internal(source) | crate::Error::Unavailable(source) => {
+                match source.downcast::<rusqlite::Error>() {
+                    Ok(error) => (*error).into(),
+                    Err(source) => Self::Configuration(source),
+                }
+            }
+            other => Self::Configuration(other.into()),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for OpenError {
@@ -139,10 +154,11 @@ impl Lock {
     }
 }
 
-/// Whether the running server, if there is one, can read what is sealed with `key`.
-pub(super) fn server_knows(data_dir: &Path, key: KeyId) -> Result<bool, OpenError> {
+/// Takes the lock, or makes sure that the running server seals with `key` itself: one that seals with an older key goes
+/// on making work for a rotation, and one that does not have `key` could not read what is rotated.
+pub(super) fn lock_or_agree(data_dir: &Path, key: KeyId) -> Result<Option<Lock>, OpenError> {
     match Lock::take(data_dir) {
-        Ok(_) => return Ok(true),
+        Ok(lock) => return Ok(Some(lock)),
         Err(OpenError::Locked(_)) => {}
         Err(error) => return Err(error),
     }
@@ -151,7 +167,8 @@ pub(super) fn server_knows(data_dir: &Path, key: KeyId) -> Result<bool, OpenErro
     File::open(&path)
         .and_then(|mut file| file.read_to_string(&mut text))
         .map_err(|source| OpenError::Directory { path, source })?;
-    Ok(text.lines().any(|line| line == key.to_string()))
+    let agrees = text.lines().next().is_some_and(|newest| newest == key.to_string());
+    if agrees { Ok(None) } else { Err(OpenError::ServerLacksKey) }
 }
 
 /// A connection for writing, to a database that may be new.
@@ -204,6 +221,24 @@ fn configure(connection: &Connection) -> Result<(), OpenError> {
         connection.pragma_update(None, name, value)?;
     }
     Ok(())
+}
+
+/// How long a database is looked through before it is opened. A small one is looked through to its end; of a large one
+/// configuration comes first.
+const LOOK_THROUGH: Duration = Duration::from_secs(2);
+
+/// Refuses a damaged file. Nothing is repaired: what a damaged file still gives may be wrong.
+pub(super) fn check(connection: &mut Connection) -> Result<(), OpenError> {
+    let started = Instant::now();
+    connection.progress_handler(10_000, Some(move || started.elapsed() > LOOK_THROUGH))?;
+    let found = connection.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(OpenError::Damaged(found)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Migrates, or says why this program must not. `alone`: no server is running on this directory.

@@ -1,12 +1,16 @@
 //! Organizations, and the installation's own upkeep.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use postroom_domain::{OrganizationId, Timestamp};
+use rusqlite::Connection;
 
 use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
 use super::reads::{gauges, idempotency, page};
-use super::{Changed, Sqlite};
+use super::writer::Effects;
+use super::{Changed, Sqlite, retention};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Platform, Result, Scope, SuperAdmin};
@@ -122,8 +126,16 @@ impl Platform for Sqlite {
         self.0.readers.read(move |connection| gauges::read(connection, known)).await
     }
 
-    async fn upkeep(&self, _now: Timestamp) -> Result<bool> {
-        Ok(false)
+    async fn upkeep(&self, now: Timestamp) -> Result<bool> {
+        let (after, kept) = (self.0.retention_after.load(Ordering::Relaxed), self.0.retention);
+        let step = move |connection: &Connection, effects: &mut Effects| {
+            let step = retention::events(connection, effects, after, kept, now)?;
+            let more = retention::rest(connection, now)?;
+            Ok(retention::Step { more: step.more || more, ..step })
+        };
+        let step = self.write(step).await?;
+        self.0.retention_after.store(step.after, Ordering::Relaxed);
+        Ok(step.more)
     }
 
     async fn close(&self) -> Result<()> {

@@ -4,6 +4,8 @@
 
 mod configuration;
 mod delivering;
+mod isolation;
+mod keeping;
 mod moving;
 mod reading;
 mod recording;
@@ -64,6 +66,22 @@ macro_rules! suite {
                 a_reader_that_is_too_slow_is_told_what_it_missed_and_can_go_back_for_it,
             ],
             configuration: [
+                an_organization_is_found_by_its_slug_and_changed_as_asked,
+                a_mandrill_secret_is_unique_in_the_installation_and_makes_a_source,
+                a_key_lets_its_holder_in_until_it_is_revoked_or_expires,
+                a_source_is_known_by_its_name_and_verifies_with_every_active_secret,
+                an_endpoint_signs_with_both_secrets_until_the_grace_is_over,
+                an_endpoint_that_gets_nothing_says_why,
+                the_number_of_endpoints_is_bounded,
+            ],
+            isolation: [
+                no_method_finds_what_belongs_to_another_organization,
+                a_rejection_becomes_an_event_of_its_own_organization_only,
+                a_source_under_attack_keeps_what_is_within_its_rate,
+            ],
+            keeping: [
+                an_old_event_goes_with_all_that_is_of_it_unless_a_delivery_waits,
+                retention_takes_many_events_in_small_steps,
             ],
         }
     };

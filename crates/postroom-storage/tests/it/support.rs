@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,10 +13,11 @@ use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
 use postroom_domain::event::{EventType, EventTypePattern, ExternalId};
 use postroom_domain::keyring::Keyring;
 use postroom_domain::organization::Plan;
+use postroom_domain::source::SourceSettings;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
-use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, PageRequest};
+use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, PageRequest};
 use postroom_storage::platform::{NewOrganization, NewTenant, Tenant};
-use postroom_storage::receiver::{NewEvent, Recorded};
+use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin};
 
@@ -155,6 +156,12 @@ impl<H: Harness> Room<H> {
         Self { harness, hands, lanes: fresh, keys, storage }
     }
 
+    /// Closes the database with all that was still to be written down, and opens it again.
+    pub async fn restart(self) -> Self {
+        self.storage.platform.close().await.unwrap();
+        self.reopen()
+    }
+
     pub fn now(&self) -> Timestamp {
         self.hands.now()
     }
@@ -175,7 +182,7 @@ impl<H: Harness> Room<H> {
     pub async fn endpoint_of(&self, tenant: &Tenant, change: impl FnOnce(&mut EndpointSettings)) -> EndpointView {
         let mut settings = settings("https://example.com/hook");
         change(&mut settings);
-        let new = NewEndpoint { settings, secret: Secret::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") };
+        let new = NewEndpoint { settings, ..new_endpoint() };
         self.storage.api.endpoint_create(&tenant.scope, new, self.now()).await.unwrap()
     }
 
@@ -187,6 +194,20 @@ impl<H: Harness> Room<H> {
     /// Sends an event with an id of the sender's.
     pub async fn try_send(&self, tenant: &Tenant, event_type: &str, id: Option<&str>) -> Result<Recorded> {
         self.storage.receiver.event_record(new_event(tenant, event_type, id, self.now())).await
+    }
+
+    /// What the receiver finds at `/in/{slug}/{name}`.
+    pub async fn source(&self, slug: &str, name: &str) -> Option<Arc<Source>> {
+        self.storage.receiver.source_find(slug, name).await.unwrap()
+    }
+
+    /// Waits until something is so; at most ten seconds.
+    pub async fn until(&self, is_so: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so().await {
+            assert!(Instant::now() < deadline, "it did not come to be so");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The deliveries that were handed over since the last question.
@@ -255,6 +276,43 @@ pub fn settings(url: &str) -> EndpointSettings {
         rate_limit: None,
         headers: Vec::new(),
         signature: SignatureScheme::HmacSha256,
+    }
+}
+
+pub fn new_endpoint() -> NewEndpoint {
+    let settings = settings("https://example.com/hook");
+    NewEndpoint { settings, secret: Secret::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") }
+}
+
+/// A source with a keyed hash of the body in the header `x-signature`.
+pub fn new_source(name: &str, secret: &str) -> NewSource {
+    let options = serde_json::json!({"signature_header": "x-signature"});
+    NewSource {
+        settings: SourceSettings {
+            name: name.to_owned(),
+            provider: "hmac".to_owned(),
+            options: options.as_object().unwrap().clone(),
+        },
+        secret: Some(Secret::from(secret)),
+    }
+}
+
+/// The signature of `{}` for such a source.
+pub fn sign(secret: &str) -> String {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    hex::encode(aws_lc_rs::hmac::sign(&key, b"{}"))
+}
+
+pub fn new_rejection(source: &Arc<Source>, now: Timestamp) -> NewRejection {
+    NewRejection {
+        source: source.clone(),
+        code: "signature_invalid",
+        check: "signature".to_owned(),
+        method: "POST".to_owned(),
+        path: "/in/acme/custom".to_owned(),
+        headers: vec![("x-signature".to_owned(), "00".to_owned())],
+        body: Bytes::from_static(b"{}"),
+        received_at: now,
     }
 }
 

@@ -41,22 +41,23 @@ const PAGE: &str = select_endpoint!(
 
 /// By primary key.
 const UPDATE: &str = "update endpoint set url = ?2, description = ?3, event_types = ?4, source_ids = ?5, filter = ?6, \
-     retry_schedule = ?7, timeout_ms = ?8, rate_limit = ?9, headers = ?10, signature = ?11, updated_at = ?12 \
+     retry_schedule = ?7, timeout_ms = ?8, rate_limit = ?9, headers = ?10, signature = ?11, updated_at = ?12, \
+     version = version + 1 \
      where endpoint = ?1";
 
 /// By primary key.
 const DELETE: &str = "update endpoint set deleted_at = ?2, updated_at = ?2, headers = null where endpoint = ?1";
 
 /// By primary key.
-const DISABLE: &str = "update endpoint set disabled_reason = ?2, disabled_at = ?3, updated_at = ?3 \
+const DISABLE: &str = "update endpoint set disabled_reason = ?2, disabled_at = ?3, updated_at = ?3, version = version + 1 \
      where endpoint = ?1 and disabled_reason is null and deleted_at is null";
 
 /// By primary key.
-const ENABLE: &str = "update endpoint set disabled_reason = null, disabled_at = null, updated_at = ?2 \
+const ENABLE: &str = "update endpoint set disabled_reason = null, disabled_at = null, updated_at = ?2, version = version + 1 \
      where endpoint = ?1";
 
 /// By primary key.
-const TOUCH: &str = "update endpoint set updated_at = ?2 where endpoint = ?1";
+const TOUCH: &str = "update endpoint set updated_at = ?2, version = version + 1 where endpoint = ?1";
 
 /// By primary key.
 const OWNER: &str = "select org from endpoint where endpoint = ?1";

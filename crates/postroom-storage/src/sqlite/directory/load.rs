@@ -10,9 +10,9 @@ use postroom_domain::signing::Signer;
 use postroom_domain::source::SourceSettings;
 use postroom_domain::verify::{FieldError, Verifier};
 use postroom_domain::{OrganizationId, Secret, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::{Entry, Key};
+use super::{Entry, Held, Key};
 use crate::receiver::Source;
 use crate::sqlite::rows::{
     self, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow, select_endpoint, select_key,
@@ -38,7 +38,8 @@ const KEYS: &str = select_key!("where org = ?1 and revoked_at is null order by k
 const SOURCES: &str = select_source!("where org = ?1 and deleted_at is null order by source");
 
 /// Index: the unique one on (org, endpoint).
-const ENDPOINTS: &str = select_endpoint!("where org = ?1 and deleted_at is null order by endpoint");
+const VERSIONS: &str = "select endpoint, version, disabled_reason is null from endpoint \
+     where org = ?1 and deleted_at is null order by endpoint";
 
 /// By primary key; deleted ones too.
 const ENDPOINT: &str = select_endpoint!("where endpoint = ?1");
@@ -50,8 +51,15 @@ pub(super) fn organizations(connection: &Connection) -> Result<Vec<i64>> {
     Ok(rows::all(connection, ORGANIZATIONS, &[], |row| row.get(0))?)
 }
 
-/// Everything of one organization that is asked for all the time.
-pub(super) fn entry(connection: &Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<Option<Entry>> {
+/// Everything of one organization that is asked for all the time. Endpoints that are in `before` and did not change are
+/// taken from there: an organization may have many, and delivery keeps what it made of them.
+pub(super) fn entry(
+    connection: &Connection,
+    vault: &Vault,
+    org: i64,
+    before: Option<&Entry>,
+    now: Timestamp,
+) -> Result<Option<Entry>> {
     // One snapshot: a change between two of the reads would be half seen.
     let snapshot = connection.unchecked_transaction()?;
     let Some(organization) = rows::one(&snapshot, ORGANIZATION, &[&org], OrganizationRow::read)? else {
@@ -62,14 +70,19 @@ pub(super) fn entry(connection: &Connection, vault: &Vault, org: i64, now: Times
     let mut ends = Vec::new();
     let keys = rows::all(&snapshot, KEYS, &[&org], KeyRow::read)?.into_iter().map(|row| key(org, row)).collect();
     let sources = sources(&snapshot, vault, &organization, &scope, now, &mut ends)?;
-    let mut endpoints = HashMap::new();
-    let mut routes = Vec::new();
-    for row in rows::all(&snapshot, ENDPOINTS, &[&org], EndpointRow::read)? {
-        let endpoint = Arc::new(build(&snapshot, vault, &organization, &row, now, &mut ends)?);
-        if row.disabled.is_none() {
-            routes.push(endpoint.clone());
+    let (mut endpoints, mut routes) = (HashMap::new(), Vec::new());
+    let read = |row: &Row<'_>| Ok((EndpointKey(row.get(0)?), row.get(1)?, row.get::<_, bool>(2)?));
+    for (key, version, is_enabled) in rows::all(&snapshot, VERSIONS, &[&org], read)? {
+        let known = before.and_then(|before| before.endpoints.get(&key));
+        let held = match known.filter(|held| held.is_current(version, organization.is_active, now)) {
+            Some(held) => held.clone(),
+            None => hold(&snapshot, vault, &organization, key, version, now)?,
+        };
+        ends.extend(held.valid_until);
+        if is_enabled {
+            routes.push(held.endpoint.clone());
         }
-        endpoints.insert(endpoint.key, endpoint);
+        endpoints.insert(key, held);
     }
     Ok(Some(Entry {
         org,
@@ -95,8 +108,28 @@ pub(in crate::sqlite) fn endpoint(
     let snapshot = connection.unchecked_transaction()?;
     let Some(org) = rows::one(&snapshot, OWNER, &[&key.0], |row| row.get::<_, i64>(0))? else { return Ok(None) };
     let organization = rows::expect("organization", &snapshot, ORGANIZATION, &[&org], OrganizationRow::read)?;
-    let row = rows::expect("endpoint", &snapshot, ENDPOINT, &[&key.0], EndpointRow::read)?;
-    build(&snapshot, vault, &organization, &row, now, &mut Vec::new()).map(Some)
+    build(&snapshot, vault, &organization, key, now).map(|(endpoint, _)| Some(endpoint))
+}
+
+impl Held {
+    fn is_current(&self, version: i64, organization_active: bool, now: Timestamp) -> bool {
+        self.version == version
+            && self.organization_active == organization_active
+            && self.valid_until.is_none_or(|end| end > now)
+    }
+}
+
+fn hold(
+    connection: &Connection,
+    vault: &Vault,
+    organization: &OrganizationRow,
+    key: EndpointKey,
+    version: i64,
+    now: Timestamp,
+) -> Result<Held> {
+    let (endpoint, valid_until) = build(connection, vault, organization, key, now)?;
+    let organization_active = organization.is_active;
+    Ok(Held { endpoint: Arc::new(endpoint), version, organization_active, valid_until })
 }
 
 fn key(org: i64, row: KeyRow) -> Arc<Key> {
@@ -145,28 +178,29 @@ fn sources(
     Ok(sources)
 }
 
+/// An endpoint, and when one of its secrets ends.
 fn build(
     connection: &Connection,
     vault: &Vault,
     organization: &OrganizationRow,
-    row: &EndpointRow,
+    key: EndpointKey,
     now: Timestamp,
-    ends: &mut Vec<Timestamp>,
-) -> Result<Endpoint> {
+) -> Result<(Endpoint, Option<Timestamp>)> {
+    let row = rows::expect("endpoint", connection, ENDPOINT, &[&key.0], EndpointRow::read)?;
     let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
-    ends.extend(SecretRow::next_change(&stored, now));
     let (settings, headers_read) = row.settings(organization.id, vault);
     let secrets = active(&stored, SecretsOf::Endpoint, organization.id, vault, now);
-    Ok(Endpoint {
-        key: EndpointKey(row.endpoint),
+    let endpoint = Endpoint {
+        key,
         organization: OrganizationKey(organization.org),
         organization_id: organization.id,
         id: row.id,
         number: row.number,
         signer: headers_read.and_then(|()| signer(secrets)),
         settings,
-        blocked: blocked(organization, row),
-    })
+        blocked: blocked(organization, &row),
+    };
+    Ok((endpoint, SecretRow::next_change(&stored, now)))
 }
 
 /// Why nothing may be sent to an endpoint now.

@@ -141,7 +141,8 @@ impl Thread {
         let started = Instant::now();
         let watermark = self.state.outstanding.watermark();
         self.state.behind.begin(self.state.next_seq - 1);
-        let marks = watermark != self.state.watermark && self.marked_at.elapsed() >= PATIENCE;
+        let moved = watermark != self.state.watermark || self.settings.health.is_failing();
+        let marks = moved && self.marked_at.elapsed() >= PATIENCE;
         let mut batch = Batch { next_seq: self.state.next_seq, watermark, marks, ..Batch::default() };
         let mut turn = Turn {
             connection: &self.connection,
@@ -208,6 +209,7 @@ impl Thread {
     /// Nothing was stored as far as anybody may rely on; a commit whose flush failed may still be found after a crash.
     fn failed(&mut self, batch: Batch, unstaged: VecDeque<Command>, error: &rusqlite::Error) {
         self.settings.health.failed(error);
+        self.marked_at = Instant::now();
         if !self.connection.is_autocommit() {
             // When this fails too, the next `begin` does, and says so.
             let _ = self.connection.execute_batch("rollback");

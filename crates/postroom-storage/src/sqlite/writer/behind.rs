@@ -293,7 +293,7 @@ pub(in crate::sqlite) fn guard_find(connection: &Connection, hash: &[u8; 16]) ->
 }
 
 /// The hash of an event as it is stored, from the columns `seq, org, type, targets, source, external_id`.
-pub(super) fn stored_hash(row: &Row<'_>) -> rusqlite::Result<Option<[u8; 16]>> {
+pub(in crate::sqlite) fn stored_hash(row: &Row<'_>) -> rusqlite::Result<Option<[u8; 16]>> {
     let Some(external_id) = row.get_ref(5)?.as_str_or_null()? else { return Ok(None) };
     let owner = match row.get::<_, Option<i64>>(4)? {
         Some(source) => (b's', source),

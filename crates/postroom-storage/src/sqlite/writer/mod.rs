@@ -25,7 +25,7 @@ use postroom_domain::Clock;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub(in crate::sqlite) use behind::guard_find;
+pub(in crate::sqlite) use behind::{guard_find, stored_hash};
 pub(in crate::sqlite) use effects::{Effects, ExceptionState};
 pub(in crate::sqlite) use queue::{Counting, Queue, Record, Settle};
 pub(in crate::sqlite) use recover::recover;
@@ -182,6 +182,10 @@ impl Thread {
 
     /// Whether a transaction without commands has something to do now.
     fn has_chores(&mut self) -> bool {
+        if self.settings.health.is_failing() {
+            // Somebody has to find out when it passes: nothing may be asked of a database that is said to be away.
+            return self.marked_at.elapsed() >= PATIENCE;
+        }
         self.state.behind.begin(self.state.next_seq - 1);
         let lagging = self.state.outstanding.watermark() != self.state.watermark || !self.state.outstanding.is_empty();
         self.state.behind.is_under_way() || (lagging && self.marked_at.elapsed() >= PATIENCE)
@@ -189,7 +193,9 @@ impl Thread {
 
     /// How long to wait for commands.
     fn patience(&mut self) -> Duration {
-        if self.state.behind.is_under_way() {
+        if self.settings.health.is_failing() {
+            PATIENCE
+        } else if self.state.behind.is_under_way() {
             Duration::ZERO
         } else if self.is_settled() {
             IDLE
