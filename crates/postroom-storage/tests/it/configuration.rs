@@ -128,7 +128,7 @@ pub async fn a_source_is_known_by_its_name_and_verifies_with_every_active_secret
     let same = api.source_create(&acme.scope, new_source("custom", "x"), room.now()).await;
     assert_eq!(taken(same), Unique::SourceName);
     let (first, second) = (crate::support::sign("first-secret-of-it"), crate::support::sign("second-secret-of-it"));
-    assert!(accepts(&*room.source("acme", "custom").await.unwrap(), &first, room.now()));
+    assert!(accepts(&room.source("acme", "custom").await.unwrap(), &first, room.now()));
 
     let rotation = Rotation { secret: Secret::from("second-secret-of-it"), grace_seconds: 60 };
     let rotated = api.source_rotate(&acme.scope, made.id, rotation, room.now()).await.unwrap();

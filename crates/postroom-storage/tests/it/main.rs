@@ -4,6 +4,7 @@
 
 mod configuration;
 mod delivering;
+mod embedded;
 mod isolation;
 mod keeping;
 mod moving;
