@@ -14,7 +14,7 @@ use postroom_storage::worker::EndpointKey;
 use postroom_storage::{Result, Worker};
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::{Job, Lanes};
+use crate::lanes::{Job, Lanes, News};
 
 /// Rows are read when they are due within this time.
 const HORIZON: Duration = Duration::from_secs(10);
@@ -23,8 +23,10 @@ const WALK_EVERY: Duration = Duration::from_secs(5);
 /// At most this part of the time is spent walking.
 const WALK_SHARE: u32 = 20;
 const WALK_PAGE: usize = 1000;
-/// An endpoint that has enough to do is not looked at more often than this.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// An endpoint that has enough to do is not looked at more often than this, whatever happens to its rows.
+const LOOK_BUSY_EVERY: Duration = Duration::from_secs(1);
+/// Any other not more often than this: many rows may be written one after the other.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After storage failed.
 const FAILED_WAIT: Duration = Duration::from_secs(2);
 /// Endpoints read at the same time, and before looking up from it.
@@ -58,7 +60,7 @@ impl Loader {
                 walk_at = Instant::now() + WALK_EVERY.max(start.elapsed() * WALK_SHARE);
             }
             let now = self.clock.now();
-            self.take_news(&mut agenda, now);
+            self.take_news(&mut agenda, &mut postponed, now);
             for endpoint in postponed.take_due(Instant::now(), usize::MAX) {
                 agenda.look(endpoint, now);
             }
@@ -96,13 +98,26 @@ impl Loader {
         }
     }
 
-    fn take_news(&self, agenda: &mut Agenda<Timestamp>, now: Timestamp) {
-        let (woken, noted) = self.lanes.news();
-        for endpoint in woken {
+    /// Puts what has come up on the agenda, or off if it was just looked at.
+    fn take_news(&self, agenda: &mut Agenda<Timestamp>, postponed: &mut Agenda<Instant>, now: Timestamp) {
+        let News { mut woken, hungry, noted } = self.lanes.news();
+        for endpoint in hungry {
             agenda.look(endpoint, now);
         }
         for (endpoint, due) in noted {
-            agenda.look(endpoint, due - HORIZON);
+            if due - HORIZON > now {
+                agenda.look(endpoint, due - HORIZON);
+            } else {
+                woken.insert(endpoint);
+            }
+        }
+        for endpoint in woken {
+            let wait = |is_busy| if is_busy { LOOK_BUSY_EVERY } else { LOOK_EVERY };
+            let until = self.lanes.loaded(endpoint).map(|(at, is_busy)| at + wait(is_busy));
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => postponed.look(endpoint, until),
+                None => agenda.look(endpoint, now),
+            }
         }
     }
 
@@ -117,10 +132,11 @@ impl Loader {
     }
 
     async fn load(&self, endpoint: EndpointKey) -> Option<Duration> {
-        if let Some(busy) = self.lanes.loaded(endpoint).and_then(|at| LOOK_EVERY.checked_sub(at.elapsed())) {
-            return Some(busy);
+        let busy = self.lanes.loaded(endpoint).filter(|(_, is_busy)| *is_busy);
+        if let Some(wait) = busy.and_then(|(at, _)| LOOK_BUSY_EVERY.checked_sub(at.elapsed())) {
+            return Some(wait);
         }
-        let Some((limit, max_bytes)) = self.lanes.load_begin(endpoint) else { return Some(LOOK_EVERY) };
+        let Some((limit, max_bytes)) = self.lanes.load_begin(endpoint) else { return Some(LOOK_BUSY_EVERY) };
         match self.read(endpoint, limit, max_bytes).await {
             Ok((rows, more)) => {
                 self.lanes.load_end(endpoint, rows, more, self.clock.now());

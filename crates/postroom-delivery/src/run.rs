@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::lanes::Lanes;
 use crate::loader::Loader;
 use crate::meters::Meters;
-use crate::work::Office;
+use crate::work::{Calm, Office};
 
 /// Attempts begun at once before others get the processor.
 const BEGIN_AT_ONCE: usize = 64;
@@ -65,6 +65,7 @@ pub async fn run(
         timeout: settings.timeout,
         clock,
         meters: Meters::new(),
+        calm: Calm::default(),
         give_up: CancellationToken::new(),
     };
     let desk = Arc::new(Desk { office, tasks: TaskTracker::new(), interrupted: Mutex::default() });
@@ -100,11 +101,13 @@ impl Desk {
 
     /// Begins what may begin now, up to a bound; returns how many.
     fn begin(self: &Arc<Self>) -> usize {
-        let turns = self.office.lanes.pop(BEGIN_AT_ONCE);
+        let (turns, in_flight) = self.office.lanes.pop(BEGIN_AT_ONCE);
         let count = turns.len();
+        self.office.meters.in_flight.set(f64::from(u32::try_from(in_flight).unwrap_or(u32::MAX)));
         for (turn, in_hand, abort) in turns {
             let desk = self.clone();
-            self.tasks.spawn(async move {
+            // In a box: on its way into the runtime a future is moved eight times, and this one is large.
+            self.tasks.spawn(Box::pin(async move {
                 let next = || {
                     if desk.begin() == BEGIN_AT_ONCE {
                         desk.office.lanes.dispatch.notify_one();
@@ -113,7 +116,7 @@ impl Desk {
                 if let Some(delivery) = desk.office.work(turn, in_hand, abort, next).await {
                     desk.interrupted.lock().push(delivery);
                 }
-            });
+            }));
         }
         count
     }
@@ -123,7 +126,11 @@ impl Desk {
         let waiting = self.office.lanes.close();
         self.tasks.close();
         let under_way = self.office.lanes.in_hand();
-        tracing::info!(under_way, waiting, "no new attempts; {under_way} under way may end");
+        tracing::info!(
+            under_way,
+            waiting,
+            "deliveries stop: no attempt begins any more, {under_way} under way may end"
+        );
         let all_done = tokio::time::timeout_at(end - grace / 10, self.tasks.wait()).await.is_ok();
         if !all_done {
             self.office.lanes.interrupt();
@@ -136,8 +143,9 @@ impl Desk {
             interrupted = drained.interrupted.len(),
             unsettled = drained.unsettled,
             waiting,
-            "deliveries stopped; {} attempts were interrupted and will be made after the next start",
-            drained.interrupted.len()
+            "deliveries stopped, {} interrupted and {} not recorded: these are made after the next start",
+            drained.interrupted.len(),
+            drained.unsettled
         );
         drained
     }

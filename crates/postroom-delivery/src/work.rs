@@ -2,10 +2,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{AbortRegistration, Abortable};
+use parking_lot::Mutex;
 use postroom_domain::delivery::{DeadReason, Next, Outcome, RetrySchedule, after_attempt};
 use postroom_domain::secret::fill_random;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Timestamp};
@@ -26,6 +27,8 @@ const NOT_TRIED_WAIT: Duration = Duration::from_secs(5);
 /// Storage that fails is asked again after this time, then twice as long, up to the longest.
 const BACK_OFF: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// The same kind of warning is not repeated before this time.
+const CALM: Duration = Duration::from_secs(1);
 /// A settlement that storage can not take for a reason that will not pass is given up after so many tries; the delivery
 /// is still unsettled there, so it comes back.
 const TRIES_WITHOUT_HOPE: u32 = 5;
@@ -39,8 +42,24 @@ pub(crate) struct Office {
     pub(crate) timeout: Duration,
     pub(crate) clock: Clock,
     pub(crate) meters: Meters,
+    pub(crate) calm: Calm,
     /// Nothing waits for storage any longer.
     pub(crate) give_up: CancellationToken,
+}
+
+/// Lets one warning of many through: when storage or this machine has no room, all deliveries notice at once.
+#[derive(Debug, Default)]
+pub(crate) struct Calm(Mutex<Option<Instant>>);
+
+impl Calm {
+    fn speaks(&self) -> bool {
+        let mut last = self.0.lock();
+        let speaks = last.is_none_or(|at| at.elapsed() >= CALM);
+        if speaks {
+            *last = Some(Instant::now());
+        }
+        speaks
+    }
 }
 
 /// How the part of the work that can be interrupted ended.
@@ -75,9 +94,7 @@ impl Office {
         next: impl FnOnce(),
     ) -> Option<DeliveryKey> {
         let delivery = turn.job.delivery;
-        self.meters.in_flight.increment(1.0);
         let made = Abortable::new(self.make(&turn), abort).await;
-        self.meters.in_flight.decrement(1.0);
         in_hand.ended(match &made {
             Ok(Some(Made::Attempted { report, .. })) => sign(report),
             Ok(Some(Made::NotTried(_) | Made::Blocked(_)) | None) | Err(_) => Sign::Neither,
@@ -91,7 +108,9 @@ impl Office {
                 self.settle(&tried, &prepared.endpoint, id, report).await;
             }
             Ok(Some(Made::NotTried(NotTried(why)))) => {
-                tracing::warn!(error = shown(&why), "an attempt could not be made on this machine, waiting");
+                if self.calm.speaks() {
+                    tracing::warn!(error = shown(&why), "attempts can not be made on this machine, waiting");
+                }
                 let at = self.clock.now() + NOT_TRIED_WAIT;
                 self.move_to(&tried, Transition::Wait(at)).await;
             }
@@ -115,7 +134,8 @@ impl Office {
         let id = AttemptId::new(now);
         let timeout = prepared.endpoint.settings.timeout_ms;
         let timeout = timeout.map_or(self.timeout, |ms| Duration::from_millis(ms.into()));
-        let span = tracing::info_span!(
+        // What fails says all of this again, so the span need not cost anything while nobody looks for details.
+        let span = tracing::debug_span!(
             "attempt",
             organization.id = %prepared.endpoint.organization_id,
             endpoint.id = %prepared.endpoint.id,
@@ -124,13 +144,10 @@ impl Office {
             attempt.number = job.attempts + 1,
         );
         let attempt = attempt::attempt(&self.client, &prepared, &job.event, timeout, now).instrument(span);
-        // A fault of ours in one delivery must not take others along, and counts, so that it can not go on for ever.
-        let report = match AssertUnwindSafe(attempt).catch_unwind().await {
-            Ok(Ok(report)) => report,
-            Ok(Err(not_tried)) => return Some(Made::NotTried(not_tried)),
-            Err(_) => Report::panicked(),
-        };
-        Some(Made::Attempted { prepared, id, report })
+        Some(match caught(attempt).await {
+            Ok(report) => Made::Attempted { prepared, id, report },
+            Err(not_tried) => Made::NotTried(not_tried),
+        })
     }
 
     /// What the last attempt worked out, unless the configuration has changed since.
@@ -150,7 +167,8 @@ impl Office {
         let number = tried.attempts + 1;
         let of_schedule = tried.attempts_of_schedule + 1;
         let schedule = endpoint.settings.retry_schedule.as_ref().unwrap_or(&self.schedule);
-        let next = match after_attempt(schedule, of_schedule, &report.outcome, jitter(), now) {
+        let jitter = if report.outcome == Outcome::Accepted { 0.0 } else { jitter() };
+        let next = match after_attempt(schedule, of_schedule, &report.outcome, jitter, now) {
             Next::Done => Transition::Done,
             Next::Again { at, .. } => Transition::Wait(at),
             Next::Dead(reason) => Transition::Dead(reason),
@@ -210,7 +228,10 @@ impl Office {
                     tracing::error!(error = %chain(&error), "the {what} can not be stored, the delivery will be tried again");
                     return None;
                 }
-                _ => tracing::warn!(error = %chain(&error), "the {what} could not be stored, trying again in {wait:?}"),
+                _ if self.calm.speaks() => {
+                    tracing::warn!(error = %chain(&error), "the {what} could not be stored, trying again in {wait:?}");
+                }
+                _ => {}
             }
             tokio::select! {
                 () = self.give_up.cancelled() => return None,
@@ -219,6 +240,11 @@ impl Office {
         }
         None
     }
+}
+
+/// A fault of ours in one attempt must not take others along, and counts, so that it can not go on for ever.
+async fn caught(attempt: impl Future<Output = Result<Report, NotTried>>) -> Result<Report, NotTried> {
+    AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Ok(Report::panicked()))
 }
 
 fn sign(report: &Report) -> Sign {
@@ -269,4 +295,36 @@ fn tell(endpoint: &Endpoint, id: DeliveryId, number: u32, report: &Report, next:
         duration_ms,
         "attempt {number} of {id} {how}, {then}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_is_a_failed_attempt() {
+        let report = caught(async { panic!("a fault") }).await.unwrap();
+        assert_eq!(report.error, Some(postroom_domain::delivery::AttemptError::Configuration));
+        assert_eq!(report.outcome, Outcome::Refused { retry_after: None });
+        assert_eq!(sign(&report), Sign::Neither);
+    }
+
+    #[test]
+    fn text_from_outside_can_not_break_a_log_line() {
+        assert_eq!(shown("a\r\nb\x1b[31m\u{202e}"), "a\\r\\nb\\u{1b}[31m\\u{202e}");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn jitter_is_spread_over_its_range() {
+        let some: Vec<f64> = (0..1000).map(|_| jitter()).collect();
+        assert!(some.iter().all(|jitter| (0.0..1.0).contains(jitter)));
+        assert!(some.iter().any(|jitter| *jitter < 0.1) && some.iter().any(|jitter| *jitter > 0.9));
+    }
+
+    #[test]
+    fn of_many_warnings_at_once_one_is_given() {
+        let calm = Calm::default();
+        assert_eq!((0..100).filter(|_| calm.speaks()).count(), 1);
+    }
 }

@@ -203,3 +203,20 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_endpoints_failure() {
+        use rustix::io::Errno;
+        for (errno, ours) in
+            [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::CONNREFUSED, false), (Errno::NETUNREACH, false)]
+        {
+            assert_eq!(is_exhaustion(&io::Error::from_raw_os_error(errno.raw_os_error())), ours, "{errno:?}");
+        }
+        let exhausted = ConnectError::Exhausted(io::Error::from_raw_os_error(Errno::MFILE.raw_os_error()));
+        assert_eq!(exhausted.class(), None);
+    }
+}

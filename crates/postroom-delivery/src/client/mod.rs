@@ -95,8 +95,8 @@ impl Client {
                 result => return result.map(|()| pool.put(kept)),
             }
         }
-        let stream = self.connector.connect(to).await?;
-        let mut fresh = Connection::open(stream).await?;
+        // In a box: what a TLS handshake needs would make every attempt three times as large.
+        let mut fresh = Box::pin(async { Connection::open(self.connector.connect(to).await?).await }).await?;
         fresh.round_trip(make(), answer).await?;
         pool.put(fresh);
         Ok(())

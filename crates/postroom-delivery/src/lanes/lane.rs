@@ -70,6 +70,8 @@ pub(crate) struct Lane {
     pub(crate) more_stored: bool,
     /// While waiting rows are being read: what was settled meanwhile, and may still be in what comes.
     pub(crate) loading: Option<Vec<DeliveryKey>>,
+    /// Whether a row was left out that was in hand: what became of it has to be read once it is settled.
+    pub(crate) missed: bool,
     /// When waiting rows were last read.
     pub(crate) loaded: Option<Instant>,
     /// When it last had something to do.
@@ -94,6 +96,7 @@ impl Lane {
             delayed: false,
             more_stored: false,
             loading: None,
+            missed: false,
             loaded: None,
             used: now,
         }

@@ -13,6 +13,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::{HashMap, HashSet};
 use futures_util::future::{AbortHandle, AbortRegistration};
 use parking_lot::Mutex;
 use postroom_domain::Timestamp;
@@ -92,8 +93,9 @@ impl Lanes {
         self.dispatch.notify_one();
     }
 
-    /// Attempts that may begin now, at most `limit`. Each is in hand until its guard is dropped.
-    pub(crate) fn pop(self: &Arc<Self>, limit: usize) -> Vec<(Turn, InHand, AbortRegistration)> {
+    /// Attempts that may begin now, at most `limit`, and how many are under way then. Each is in hand until its guard is
+    /// dropped.
+    pub(crate) fn pop(self: &Arc<Self>, limit: usize) -> (Vec<(Turn, InHand, AbortRegistration)>, usize) {
         let now = Instant::now();
         let mut taken = Vec::new();
         let mut state = self.state.lock();
@@ -104,10 +106,10 @@ impl Lanes {
             let guard = InHand { lanes: self.clone(), delivery: turn.job.delivery, started: now, in_flight: true };
             taken.push((turn, guard, registration));
         }
-        if !state.woken.is_empty() {
+        if state.has_news() {
             self.load.notify_one();
         }
-        taken
+        (taken, state.in_flight)
     }
 
     pub(crate) fn configured(&self, endpoint: EndpointKey, prepared: Arc<Prepared>) {
@@ -125,20 +127,28 @@ impl Lanes {
 
     /// A waiting row was written that is due then.
     pub(crate) fn note(&self, endpoint: EndpointKey, due: Timestamp) {
-        self.state.lock().noted.push((endpoint, due));
+        let mut state = self.state.lock();
+        let first = state.noted.entry(endpoint).or_insert(due);
+        *first = due.min(*first);
+        drop(state);
         self.load.notify_one();
     }
 
-    /// Endpoints to look at in storage now, and rows that were written.
-    pub(crate) fn news(&self) -> (Vec<EndpointKey>, Vec<(EndpointKey, Timestamp)>) {
+    /// What has come up for the loader since it last asked.
+    pub(crate) fn news(&self) -> News {
         let mut state = self.state.lock();
-        (state.woken.drain().collect(), std::mem::take(&mut state.noted))
+        News {
+            woken: std::mem::take(&mut state.woken),
+            hungry: std::mem::take(&mut state.hungry),
+            noted: std::mem::take(&mut state.noted),
+        }
     }
 
-    /// When the waiting rows of an endpoint were last read, if it holds enough of them to be busy.
-    pub(crate) fn loaded(&self, endpoint: EndpointKey) -> Option<Instant> {
+    /// When the waiting rows of an endpoint were last read, and whether it still holds enough of them to be busy.
+    pub(crate) fn loaded(&self, endpoint: EndpointKey) -> Option<(Instant, bool)> {
         let state = self.state.lock();
-        state.lanes.get(&endpoint).filter(|lane| lane.stored > lane.pace.limit()).and_then(|lane| lane.loaded)
+        let lane = state.lanes.get(&endpoint)?;
+        Some((lane.loaded?, lane.stored > lane.pace.limit()))
     }
 
     pub(crate) fn load_begin(&self, endpoint: EndpointKey) -> Option<(usize, usize)> {
@@ -148,9 +158,9 @@ impl Lanes {
     pub(crate) fn load_end(&self, endpoint: EndpointKey, rows: Vec<(Timestamp, Job)>, more: bool, clock: Timestamp) {
         let mut state = self.state.lock();
         state.load_end(endpoint, rows, more, Instant::now(), clock);
-        let hungry = !state.woken.is_empty();
+        let has_news = state.has_news();
         drop(state);
-        if hungry {
+        if has_news {
             self.load.notify_one();
         }
         self.dispatch.notify_one();
@@ -220,6 +230,17 @@ impl Handoff for Lanes {
     }
 }
 
+/// Endpoints the loader has to look at.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Storage moved or wrote rows of these.
+    pub(crate) woken: HashSet<EndpointKey>,
+    /// Of these, little is left in memory and more in storage.
+    pub(crate) hungry: HashSet<EndpointKey>,
+    /// Of these, rows were written, the first of them due then.
+    pub(crate) noted: HashMap<EndpointKey, Timestamp>,
+}
+
 /// A delivery that is being attempted or settled. Dropping it, however that comes about, frees what it held.
 #[derive(Debug)]
 pub(crate) struct InHand {
@@ -243,9 +264,9 @@ impl Drop for InHand {
         self.ended(Sign::Neither);
         let mut state = self.lanes.state.lock();
         let was_full = state.settled(self.delivery);
-        let hungry = !state.woken.is_empty();
+        let has_news = state.has_news();
         drop(state);
-        if hungry {
+        if has_news {
             self.lanes.load.notify_one();
         }
         if was_full {

@@ -5,10 +5,11 @@
 //! organization its ready lanes take turns.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashSet};
 use futures_util::future::AbortHandle;
 use postroom_domain::Timestamp;
 use postroom_storage::worker::{DeliveryKey, EndpointKey, OrganizationKey};
@@ -79,10 +80,12 @@ pub(crate) struct State {
     delayed: BinaryHeap<Reverse<(Instant, EndpointKey)>>,
     /// Lanes with rows whose time comes; entries may be out of date.
     due: BinaryHeap<Reverse<(Timestamp, EndpointKey)>>,
-    /// Lanes to look at in storage.
+    /// Endpoints that storage said to look at.
     pub(crate) woken: HashSet<EndpointKey>,
-    /// Rows that were just written, and when they are due.
-    pub(crate) noted: Vec<(EndpointKey, Timestamp)>,
+    /// Endpoints of which more is to be read, because little is left.
+    pub(crate) hungry: HashSet<EndpointKey>,
+    /// Endpoints with rows that were just written, and when the first of them is due.
+    pub(crate) noted: HashMap<EndpointKey, Timestamp>,
     /// Nothing more is taken.
     pub(crate) closed: bool,
 }
@@ -91,10 +94,10 @@ impl State {
     pub(crate) fn new(limits: LaneLimits) -> Self {
         Self {
             limits,
-            lanes: HashMap::new(),
-            organizations: HashMap::new(),
+            lanes: HashMap::default(),
+            organizations: HashMap::default(),
             ring: VecDeque::new(),
-            in_hand: HashMap::new(),
+            in_hand: HashMap::default(),
             in_flight: 0,
             in_flight_bytes: 0,
             fresh: 0,
@@ -103,8 +106,9 @@ impl State {
             stored_bytes: 0,
             delayed: BinaryHeap::new(),
             due: BinaryHeap::new(),
-            woken: HashSet::new(),
-            noted: Vec::new(),
+            woken: HashSet::default(),
+            hungry: HashSet::default(),
+            noted: HashMap::default(),
             closed: false,
         }
     }
@@ -254,7 +258,7 @@ impl State {
             organization.ready.push_back(endpoint);
         }
         if lane.is_hungry() {
-            self.woken.insert(endpoint);
+            self.hungry.insert(endpoint);
         }
         let prepared = lane.prepared.clone();
         Some(Turn { job, prepared })
@@ -305,11 +309,19 @@ impl State {
         if let Some(loading) = &mut lane.loading {
             loading.push(delivery);
         }
-        // What was read last may have been nothing but deliveries in hand.
-        if lane.queue.is_empty() && lane.is_hungry() {
+        if std::mem::take(&mut lane.missed) {
             self.woken.insert(delivery.endpoint);
         }
+        // What was read last may have been nothing but deliveries in hand.
+        if lane.queue.is_empty() && lane.is_hungry() {
+            self.hungry.insert(delivery.endpoint);
+        }
         was_full
+    }
+
+    /// Whether the loader has something to look at.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.hungry.is_empty() || !self.woken.is_empty()
     }
 
     /// Moves what has become due, and lanes whose rate limit lets them go on.
@@ -383,7 +395,16 @@ impl State {
         lane.more_stored = more;
         for (due, job) in rows {
             let key = job.delivery;
-            if settled.contains(&key) || fresh.contains(&key) || self.in_hand.contains_key(&key) {
+            // Whether the row is from before or after the settlement is not known, so it has to be read again.
+            if settled.contains(&key) {
+                self.woken.insert(endpoint);
+                continue;
+            }
+            if self.in_hand.contains_key(&key) {
+                lane.missed = true;
+                continue;
+            }
+            if fresh.contains(&key) {
                 continue;
             }
             lane.organization = Some(job.event.organization);
@@ -399,7 +420,7 @@ impl State {
         }
         // All that came had been worked off while it was being read: nothing else would ask for the next.
         if more && lane.queue.is_empty() && !settled.is_empty() {
-            self.woken.insert(endpoint);
+            self.hungry.insert(endpoint);
         }
         self.refresh(endpoint);
     }
