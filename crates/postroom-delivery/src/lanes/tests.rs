@@ -306,9 +306,9 @@ fn more_is_read_as_soon_as_little_is_left_and_never_more_than_fits() {
     assert_eq!(bench.state.load_begin(key, bench.now), Some((64, 1 << 20)));
     assert_eq!(bench.state.load_begin(key, bench.now), None, "one at a time");
     bench.load(100, (0..64).map(|seq| (at(0), job(100, seq, 10, true))).collect(), true);
-    assert!(bench.state.woken.is_empty());
+    assert!(bench.state.hungry.is_empty());
     let mut first = Vec::new();
-    while bench.state.woken.is_empty() {
+    while bench.state.hungry.is_empty() {
         let delivery = bench.pop().unwrap();
         first.push(delivery);
         if first.len() > 1 {

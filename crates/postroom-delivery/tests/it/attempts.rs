@@ -2,73 +2,80 @@
 
 use std::time::Duration;
 
-use postroom_domain::Secret;
-use postroom_domain::delivery::{AttemptError, DeadReason};
-use postroom_domain::endpoint::CustomHeader;
+use postroom_domain::DeliveryId;
+use postroom_domain::delivery::{AttemptError, DeadReason, DeliveryStatus, RetrySchedule};
+use postroom_domain::endpoint::{CustomHeader, EndpointUrl, SignatureScheme};
 use postroom_domain::signing::{self, Signer};
-use postroom_storage::Handoff;
+use postroom_storage::SuperAdmin;
+use postroom_storage::api::Rotation;
+use postroom_storage::platform::OrganizationChange;
 use postroom_storage::worker::Transition;
 
-use crate::receiver::{Receiver, Reply, Then};
-use crate::room::Room;
+use crate::receiver::{Receiver, Reply, Request, Then};
+use crate::room::{Room, verifier};
+use crate::watched::Recorded;
 
 #[tokio::test]
 async fn an_event_arrives_byte_for_byte_signed_and_with_the_headers_it_needs() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::status(200)).await;
-    let endpoint = room.endpoint_with(&receiver.url("/hook?a=b"), |endpoint| {
-        endpoint.settings.headers = vec![CustomHeader::new("Authorization", "Bearer t0ken".into()).unwrap()];
-    });
+    let target = room
+        .endpoint_with(&receiver.url("/hook?a=b"), |settings| {
+            settings.headers = vec![CustomHeader::new("Authorization", "Bearer t0ken".into()).unwrap()];
+        })
+        .await;
     let body = "{\"type\" : \"order.paid\", \"é\":\u{1}}\r\n";
-    let seq = room.record_with(&[endpoint], |event| {
-        event.body = body.into();
-        event.headers.push(("x-github-event".into(), "push".into()));
-    });
-    let attempts = room.attempts(1).await;
+    let event = room.record_body(&target, body).await;
+    let recorded = room.attempts(1).await.remove(0);
     let request = receiver.requests().remove(0);
     assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/hook?a=b"));
     assert_eq!(request.body, body.as_bytes());
-    let event = room.memory.state.lock().events[&seq].clone();
     for (name, value) in [
         ("host", receiver.address.to_string()),
         ("content-type", "application/json".into()),
         ("content-length", body.len().to_string()),
         ("user-agent", "Postroom/1.2.3".into()),
         ("authorization", "Bearer t0ken".into()),
-        ("x-github-event", "push".into()),
-        ("webhook-id", event.id.to_string()),
+        ("webhook-id", event.to_string()),
         ("webhook-timestamp", room.now().as_seconds().to_string()),
     ] {
         assert_eq!(request.headers[name], value, "{name}");
     }
-    assert_eq!(request.headers.len(), 9, "nothing else: {:?}", request.headers);
+    assert_eq!(request.headers.len(), 8, "and the signature, and nothing else: {:?}", request.headers);
     room.verifier().verify(&request.body, &request.headers).unwrap();
     assert!(room.verifier().verify(b"another body", &request.headers).is_err());
 
-    let (delivery, attempt, next) = &attempts[0];
-    assert_eq!((*delivery, *next, attempt.number), (event.delivery(endpoint), Transition::Done, 1));
+    let Recorded { delivery, attempt, next } = recorded;
+    assert_eq!((delivery.event, delivery.endpoint_number, next, attempt.number), (event, 1, Transition::Done, 1));
     assert_eq!(attempt.url, receiver.url("/hook?a=b"));
     let response = attempt.response.as_ref().unwrap();
     assert_eq!((response.status, &response.body[..], attempt.error), (200, &b"ok"[..], None));
     assert_eq!(response.headers, [("content-length".to_owned(), "2".to_owned())]);
+    let seen = room.storage.api.delivery_get(&room.acme, delivery).await.unwrap();
+    assert_eq!((seen.status, seen.attempts, seen.last_status), (DeliveryStatus::Success, 1, Some(200)));
 }
 
 #[tokio::test]
 async fn while_a_secret_rotates_the_receiver_may_know_the_old_one_or_the_new_one() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::status(200)).await;
-    let secrets: [Secret; 2] = [(); 2].map(|()| signing::generate(Default::default()));
-    let endpoint = room.endpoint_with(&receiver.url("/"), |endpoint| {
-        endpoint.signer = Ok(Signer::new(&secrets).unwrap());
-    });
-    room.record(&[endpoint]);
-    room.attempts(1).await;
-    let request = receiver.requests().remove(0);
-    for secret in secrets {
-        let verifier = standardwebhooks::Webhook::new(secret.expose_str().unwrap()).unwrap();
-        verifier.verify(&request.body, &request.headers).unwrap();
+    let target = room.endpoint(&receiver.url("/")).await;
+    let new = signing::generate(SignatureScheme::HmacSha256);
+    let rotation = Rotation { secret: new.clone(), grace_seconds: 3600 };
+    room.storage.api.endpoint_rotate(&room.acme, target.id, rotation, room.now()).await.unwrap();
+    room.attempt_at(&target).await;
+    room.pass(Duration::from_secs(3601));
+    room.attempt_at(&target).await;
+    let [during, after] = [0, 1].map(|n| receiver.requests()[n].clone());
+    let signatures = |request: &Request| request.headers["webhook-signature"].to_str().unwrap().split(' ').count();
+    assert_eq!((signatures(&during), signatures(&after)), (2, 1));
+    for secret in [room.verifier(), verifier(&new)] {
+        secret.verify(&during.body, &during.headers).unwrap();
     }
-    assert!(room.verifier().verify(&request.body, &request.headers).is_err());
+    // An hour later the reference library would call the time wrong, so the signature is compared by hand.
+    let id = after.headers["webhook-id"].to_str().unwrap();
+    let signed = Signer::new(&[new]).unwrap().signature_header(id, room.now().as_seconds(), &after.body);
+    assert_eq!(after.headers["webhook-signature"], signed);
 }
 
 /// What comes back, and what is recorded: status, error, success.
@@ -167,17 +174,17 @@ fn answers() -> Vec<Case> {
 
 #[tokio::test]
 async fn every_kind_of_answer_has_its_meaning_within_the_deadline() {
-    let room = Room::started();
+    let room = Room::started().await;
     let mut receivers = Vec::new();
     for (name, reply, status, error, success) in answers() {
         let receiver = Receiver::always(reply).await;
-        let endpoint = room.endpoint_with(&receiver.url("/"), |e| e.settings.timeout_ms = Some(1000));
-        let seq = room.record(&[endpoint]);
-        receivers.push((receiver, seq, name, status, error, success));
+        let target = room.endpoint_with(&receiver.url("/"), |settings| settings.timeout_ms = Some(1000)).await;
+        let event = room.record(&target).await;
+        receivers.push((receiver, event, name, status, error, success));
     }
     let attempts = room.attempts(receivers.len()).await;
-    for (receiver, seq, name, status, error, success) in receivers {
-        let (_, attempt, next) = attempts.iter().find(|(delivery, ..)| delivery.event == seq).unwrap();
+    for (receiver, event, name, status, error, success) in receivers {
+        let Recorded { attempt, next, .. } = attempts.iter().find(|one| one.delivery.event == event).unwrap();
         let answered = attempt.response.as_ref().map(|response| response.status);
         assert_eq!((answered, attempt.error), (status, error), "{name}");
         assert_eq!(*next == Transition::Done, success, "{name}: {next:?}");
@@ -188,41 +195,35 @@ async fn every_kind_of_answer_has_its_meaning_within_the_deadline() {
 
 #[tokio::test]
 async fn of_a_long_answer_the_beginning_is_kept_and_the_connection_is_dropped() {
-    let room = Room::started();
+    let room = Room::started().await;
     let kib = |n: usize| "x".repeat(n << 10);
     let endless = Reply::raw(format!("HTTP/1.1 200 X\r\n\r\n{}", kib(64)), Then::Endless);
     let long =
         |n| Reply::raw(format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{}", n << 10, kib(n)), Then::KeepAlive);
     for (reply, reused) in [(endless, false), (long(1024), false), (long(17), true)] {
         let receiver = Receiver::always(reply).await;
-        let endpoint = room.endpoint(&receiver.url("/"));
-        let before = room.memory.state.lock().attempts.len();
-        room.record(&[endpoint]);
-        let attempts = room.attempts(before + 1).await;
-        let (_, attempt, next) = &attempts[before];
-        assert_eq!((attempt.error, *next), (None, Transition::Done));
+        let target = room.endpoint(&receiver.url("/")).await;
+        let Recorded { attempt, next, .. } = room.attempt_at(&target).await;
+        assert_eq!((attempt.error, next), (None, Transition::Done));
         assert_eq!(attempt.response.as_ref().unwrap().body, kib(16));
         if !reused {
             receiver.all_ended().await;
         }
-        room.record(&[endpoint]);
-        room.attempts(before + 2).await;
+        room.attempt_at(&target).await;
         assert_eq!(receiver.connections(), if reused { 1 } else { 2 });
     }
 }
 
 #[tokio::test]
 async fn redirects_are_failures_and_are_not_followed() {
-    let room = Room::started();
+    let room = Room::started().await;
     let elsewhere = Receiver::always(Reply::status(200)).await;
     let location = format!("location: {}\r\n", elsewhere.url("/"));
     let statuses = [301, 302, 303, 307, 308];
     let receiver = Receiver::new(move |n, _| Reply::with(statuses[n], &location)).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    for (n, status) in statuses.into_iter().enumerate() {
-        room.record(&[endpoint]);
-        let attempts = room.attempts(n + 1).await;
-        let (_, attempt, next) = &attempts[n];
+    let target = room.endpoint(&receiver.url("/")).await;
+    for status in statuses {
+        let Recorded { attempt, next, .. } = room.attempt_at(&target).await;
         assert_eq!(attempt.response.as_ref().unwrap().status, status);
         assert!(matches!(next, Transition::Wait(_)), "{status}: {next:?}");
     }
@@ -231,41 +232,72 @@ async fn redirects_are_failures_and_are_not_followed() {
 
 #[tokio::test]
 async fn a_failed_delivery_follows_the_schedule_and_then_is_a_dead_letter() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::new(|n, _| Reply::status([500, 503, 404, 500, 200][n])).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    let seq = room.record(&[endpoint]);
+    let target = room.endpoint(&receiver.url("/")).await;
+    let event = room.record(&target).await;
     for (n, seconds) in [(1, 60), (2, 300), (3, 900)] {
         let attempts = room.attempts(n).await;
-        let Transition::Wait(at) = attempts[n - 1].2 else { panic!("{:?}", attempts[n - 1].2) };
+        let Transition::Wait(at) = attempts[n - 1].next else { panic!("{:?}", attempts[n - 1].next) };
         let wait = at.since(room.now());
         let most = Duration::from_millis(seconds * 1100);
         assert!((Duration::from_secs(seconds)..=most).contains(&wait), "{wait:?} after attempt {n}");
         room.pass(wait);
     }
     let attempts = room.attempts(4).await;
-    assert_eq!(attempts[3].2, Transition::Dead(DeadReason::RetriesExhausted));
-    let numbers: Vec<_> = attempts.iter().map(|(delivery, attempt, _)| (delivery.event, attempt.number)).collect();
-    assert_eq!(numbers, [(seq, 1), (seq, 2), (seq, 3), (seq, 4)]);
+    assert_eq!(attempts[3].next, Transition::Dead(DeadReason::RetriesExhausted));
+    let numbers: Vec<_> = attempts.iter().map(|one| (one.delivery.event, one.attempt.number)).collect();
+    assert_eq!(numbers, [(event, 1), (event, 2), (event, 3), (event, 4)]);
     let ids: Vec<_> = receiver.requests().iter().map(|r| r.headers["webhook-id"].clone()).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "one event, one webhook-id: {ids:?}");
     assert_eq!(receiver.count(), 4);
 }
 
 #[tokio::test]
-async fn an_endpoint_can_have_a_schedule_of_its_own() {
-    let room = Room::started();
-    let receiver = Receiver::always(Reply::status(500)).await;
-    let none = room.endpoint_with(&receiver.url("/"), |endpoint| {
-        endpoint.settings.retry_schedule = Some(postroom_domain::delivery::RetrySchedule::new(&[]).unwrap());
-    });
-    room.record(&[none]);
-    assert_eq!(room.attempts(1).await[0].2, Transition::Dead(DeadReason::RetriesExhausted));
+async fn a_dead_letter_that_a_person_requeues_begins_its_schedule_again() {
+    let room = Room::started().await;
+    let receiver = Receiver::new(|n, _| Reply::status(if n < 2 { 500 } else { 200 })).await;
+    let target = room.endpoint_with(&receiver.url("/"), |settings| settings.retry_schedule = schedule(&[])).await;
+    let dead = room.attempt_at(&target).await;
+    assert_eq!(dead.next, Transition::Dead(DeadReason::RetriesExhausted));
+    for (number, next) in [(2, Transition::Dead(DeadReason::RetriesExhausted)), (3, Transition::Done)] {
+        let view = room.storage.api.dead_letter_requeue(&room.acme, dead.delivery, room.now()).await.unwrap();
+        assert_eq!(view.id, dead.delivery);
+        let attempts = room.attempts(number).await;
+        let last = &attempts[number - 1];
+        assert_eq!((last.delivery, last.attempt.number as usize, last.next), (dead.delivery, number, next));
+    }
+    let seen = room.storage.api.delivery_get(&room.acme, dead.delivery).await.unwrap();
+    assert_eq!((seen.status, seen.attempts), (DeliveryStatus::Success, 3));
+}
+
+#[tokio::test]
+async fn a_failed_delivery_that_a_person_tries_now_is_tried_now() {
+    let room = Room::started().await;
+    let receiver = Receiver::new(|n, _| Reply::status([500, 200][n])).await;
+    let target = room.endpoint(&receiver.url("/")).await;
+    let failed = room.attempt_at(&target).await;
+    assert!(matches!(failed.next, Transition::Wait(_)));
+    room.storage.api.delivery_retry(&room.acme, failed.delivery, room.now()).await.unwrap();
+    assert_eq!(room.attempts(2).await[1].next, Transition::Done);
+}
+
+#[tokio::test]
+async fn a_replay_is_a_delivery_of_its_own_with_the_id_of_the_event() {
+    let room = Room::started().await;
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let target = room.endpoint(&receiver.url("/")).await;
+    let original = room.attempt_at(&target).await.delivery;
+    room.storage.api.event_replay(&room.acme, original.event, None, room.now()).await.unwrap();
+    let replayed = room.attempts(2).await.remove(1);
+    assert_eq!((replayed.delivery.event, replayed.delivery.run, replayed.next), (original.event, 1, Transition::Done));
+    let ids: Vec<_> = receiver.requests().iter().map(|request| request.headers["webhook-id"].clone()).collect();
+    assert_eq!(ids[0], ids[1]);
 }
 
 #[tokio::test]
 async fn retry_after_is_respected_within_limits_where_it_means_something() {
-    let room = Room::started();
+    let room = Room::started().await;
     let date = |seconds: i64| {
         #[allow(clippy::disallowed_methods)]
         let at = std::time::SystemTime::now() + Duration::from_secs(seconds.unsigned_abs());
@@ -288,9 +320,8 @@ async fn retry_after_is_respected_within_limits_where_it_means_something() {
         (301, "90".to_owned(), 60, 66),
     ] {
         let receiver = Receiver::always(Reply::with(status, &format!("retry-after: {asked}\r\n"))).await;
-        let before = room.memory.state.lock().attempts.len();
-        room.record(&[room.endpoint(&receiver.url("/"))]);
-        let Transition::Wait(at) = room.attempts(before + 1).await[before].2 else { panic!("{status}") };
+        let target = room.endpoint(&receiver.url("/")).await;
+        let Transition::Wait(at) = room.attempt_at(&target).await.next else { panic!("{status}") };
         let wait = at.since(room.now());
         let range = Duration::from_secs(least)..=Duration::from_secs(most);
         assert!(range.contains(&wait), "{status} with {asked}: {wait:?}");
@@ -299,37 +330,53 @@ async fn retry_after_is_respected_within_limits_where_it_means_something() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_is_disabled_and_the_delivery_is_a_dead_letter() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::status(410)).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    room.record(&[endpoint]);
-    let gone = room.until(|held| held.gone.first().copied()).await;
-    assert_eq!(gone, endpoint);
-    assert_eq!(room.attempts(1).await[0].2, Transition::Dead(DeadReason::EndpointGone));
+    let target = room.endpoint(&receiver.url("/")).await;
+    let gone = room.attempt_at(&target).await;
+    assert_eq!(gone.next, Transition::Dead(DeadReason::EndpointGone));
+    room.until(|seen| (seen.gone == [target.number]).then_some(())).await;
+    let endpoint = room.storage.api.endpoint_get(&room.acme, target.id).await.unwrap();
+    assert_eq!((endpoint.is_enabled, endpoint.disabled_reason), (false, Some("gone")));
+    let seen = room.storage.api.delivery_get(&room.acme, gone.delivery).await.unwrap();
+    assert_eq!((seen.status, seen.dead_reason), (DeliveryStatus::DeadLetter, Some(DeadReason::EndpointGone)));
 }
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_blocked_endpoint_and_its_deliveries_are_dead_letters() {
-    let room = Room::started();
+    let mut room = Room::new().await;
     let receiver = Receiver::always(Reply::status(200)).await;
-    let reasons = [DeadReason::EndpointDisabled, DeadReason::EndpointDeleted, DeadReason::OrganizationInactive];
-    let blocked = reasons.map(|reason| room.endpoint_with(&receiver.url("/"), |e| e.blocked = Some(reason)));
-    let missing = postroom_storage::worker::EndpointKey::new(99);
-    room.record(&[&blocked[..], &[missing]].concat());
-    let dead = room.until(|held| (held.dead.len() == 4).then(|| held.dead.clone())).await;
-    for (endpoint, reason) in blocked.into_iter().zip(reasons).chain([(missing, DeadReason::EndpointDeleted)]) {
-        assert!(dead.iter().any(|(delivery, why)| delivery.endpoint == endpoint && *why == reason), "{reason:?}");
+    let other = room.organization("other").await;
+    let disabled = room.endpoint(&receiver.url("/")).await;
+    let deleted = room.endpoint(&receiver.url("/")).await;
+    let inactive = room.endpoint_of(&other, &receiver.url("/"), |_| {}).await;
+    for target in [&disabled, &deleted, &inactive] {
+        room.record(target).await;
     }
-    assert_eq!(receiver.count(), 0);
+    let (api, platform, now) = (&room.storage.api, &room.storage.platform, room.now());
+    api.endpoint_set_enabled(&room.acme, disabled.id, false, now).await.unwrap();
+    api.endpoint_delete(&room.acme, deleted.id, now).await.unwrap();
+    let off = OrganizationChange { is_active: Some(false), ..Default::default() };
+    platform.organization_update(SuperAdmin::by_operator(), other.organization(), off, now).await.unwrap();
+    room.start();
+    let moved = room.until(|seen| (seen.moved.len() == 3).then(|| seen.moved.clone())).await;
+    for (number, reason) in [
+        (disabled.number, DeadReason::EndpointDisabled),
+        (deleted.number, DeadReason::EndpointDeleted),
+        (inactive.number, DeadReason::OrganizationInactive),
+    ] {
+        assert!(moved.contains(&(number, reason)), "{reason:?} in {moved:?}");
+    }
+    assert_eq!((receiver.count(), room.recorded()), (0, 0));
 }
 
 #[tokio::test]
 async fn an_endpoint_whose_secret_can_not_be_used_fails_without_a_request() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::status(200)).await;
-    let endpoint = room.endpoint_with(&receiver.url("/"), |e| e.signer = Err("the secret can not be decrypted".into()));
-    room.record(&[endpoint]);
-    let (_, attempt, next) = room.attempts(1).await.remove(0);
+    let target = room.endpoint(&receiver.url("/")).await;
+    room.watched.seen.lock().mute = Some(target.number);
+    let Recorded { attempt, next, .. } = room.attempt_at(&target).await;
     assert_eq!(attempt.error, Some(AttemptError::Configuration));
     assert!(attempt.response.is_none() && matches!(next, Transition::Wait(_)));
     assert_eq!(receiver.count(), 0);
@@ -337,61 +384,59 @@ async fn an_endpoint_whose_secret_can_not_be_used_fails_without_a_request() {
 
 #[tokio::test]
 async fn an_attempt_uses_the_configuration_of_its_moment() {
-    let room = Room::started();
+    let room = Room::started().await;
     let [old, new] = [Receiver::always(Reply::status(500)).await, Receiver::always(Reply::status(200)).await];
-    let endpoint = room.endpoint(&old.url("/old"));
-    room.record(&[endpoint]);
-    room.attempts(1).await;
-    room.reconfigure(endpoint, &new.url("/new"), |_| {});
+    let target = room.endpoint(&old.url("/old")).await;
+    room.attempt_at(&target).await;
+    let mut settings = room.storage.api.endpoint_get(&room.acme, target.id).await.unwrap().settings;
+    settings.url = EndpointUrl::parse(&new.url("/new")).unwrap();
+    room.storage.api.endpoint_update(&room.acme, target.id, settings, room.now()).await.unwrap();
     room.pass(Duration::from_secs(66));
     let attempts = room.attempts(2).await;
-    assert_eq!(attempts[1].1.url, new.url("/new"));
+    assert_eq!(attempts[1].attempt.url, new.url("/new"));
     assert_eq!((old.count(), new.count()), (1, 1));
 }
 
 #[tokio::test]
 async fn connections_are_used_again_and_one_that_died_idle_costs_nothing() {
-    let room = Room::started();
+    let room = Room::started().await;
     // Ends the connection on its third request, without a word, as a server does whose idle time is over.
     let receiver = Receiver::new(|n, _| if n == 2 { Reply::raw("", Then::Close) } else { Reply::status(200) }).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    for n in 1..=4 {
-        room.record(&[endpoint]);
-        let attempts = room.attempts(n).await;
-        assert_eq!(attempts[n - 1].2, Transition::Done);
+    let target = room.endpoint(&receiver.url("/")).await;
+    for _ in 1..=4 {
+        let Recorded { attempt, next, .. } = room.attempt_at(&target).await;
+        assert_eq!((attempt.number, next), (1, Transition::Done));
     }
     let connections: Vec<_> = receiver.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections, [0, 0, 0, 1, 1]);
-    assert!(room.memory.state.lock().attempts.iter().all(|(_, attempt, _)| attempt.number == 1));
 }
 
 #[tokio::test]
 async fn a_connection_that_the_receiver_closed_is_not_used_again() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::with(200, "connection: close\r\n")).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    for n in 1..=3 {
-        room.record(&[endpoint]);
-        room.attempts(n).await;
+    let target = room.endpoint(&receiver.url("/")).await;
+    for _ in 1..=3 {
+        room.attempt_at(&target).await;
     }
     assert_eq!(receiver.connections(), 3);
 }
 
 #[tokio::test]
 async fn a_delivery_is_shown_as_processing_while_its_attempt_is_under_way() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::hang()).await;
-    let endpoint = room.endpoint(&receiver.url("/"));
-    let seq = room.record(&[endpoint]);
+    let target = room.endpoint(&receiver.url("/")).await;
+    let event = room.record(&target).await;
+    let delivery = DeliveryId { event, endpoint_number: target.number, run: 0 };
+    let status = async || room.storage.api.delivery_get(&room.acme, delivery).await.unwrap().status;
     receiver.arrived(1).await;
-    let delivery = room.memory.state.lock().events[&seq].delivery(endpoint);
-    assert!(room.lanes.is_processing(delivery));
+    assert_eq!(status().await, DeliveryStatus::Processing);
     receiver.release();
     room.attempts(1).await;
-    let ended = async {
-        while room.lanes.is_processing(delivery) {
-            tokio::task::yield_now().await;
-        }
-    };
-    crate::soon(ended).await;
+    crate::soon(async { while status().await != DeliveryStatus::Success {} }).await;
+}
+
+fn schedule(seconds: &[u64]) -> Option<RetrySchedule> {
+    Some(RetrySchedule::new(seconds).unwrap())
 }

@@ -7,19 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use postroom_delivery::Client;
 use postroom_domain::delivery::AttemptError;
 use postroom_domain::egress::Policy;
-use postroom_storage::worker::{Attempt, EndpointKey};
+use postroom_domain::endpoint::EndpointSettings;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::receiver::{Receiver, Reply};
 use crate::room::Room;
-
-async fn attempt_at(room: &Room, endpoint: EndpointKey) -> Attempt {
-    let before = room.memory.state.lock().attempts.len();
-    room.record(&[endpoint]);
-    room.attempts(before + 1).await.remove(before).1
-}
 
 fn client(allow: &[&str], own: Vec<std::net::SocketAddr>) -> Client {
     let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
@@ -28,7 +22,7 @@ fn client(allow: &[&str], own: Vec<std::net::SocketAddr>) -> Client {
 
 #[tokio::test]
 async fn private_addresses_are_not_dialled_whether_literal_or_resolved() {
-    let mut room = Room::new();
+    let mut room = Room::new().await;
     room.settings.client = client(&[], Vec::new());
     room.names(|name| {
         let ips: &[&str] = match name {
@@ -54,7 +48,8 @@ async fn private_addresses_are_not_dialled_whether_literal_or_resolved() {
         "mapped.example",
         "mixed.example",
     ] {
-        let attempt = attempt_at(&room, room.endpoint(&format!("http://{host}:{port}/"))).await;
+        let target = room.endpoint(&format!("http://{host}:{port}/")).await;
+        let attempt = room.attempt_at(&target).await.attempt;
         assert_eq!(attempt.error, Some(AttemptError::BlockedAddress), "{host}");
         assert!(attempt.response.is_none());
     }
@@ -63,7 +58,7 @@ async fn private_addresses_are_not_dialled_whether_literal_or_resolved() {
 
 #[tokio::test]
 async fn a_name_is_resolved_once_for_an_attempt_and_what_was_vetted_is_dialled() {
-    let mut room = Room::new();
+    let mut room = Room::new().await;
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
     // Public to the check, private to whoever asks again.
@@ -75,21 +70,21 @@ async fn a_name_is_resolved_once_for_an_attempt_and_what_was_vetted_is_dialled()
     room.start();
     let receiver = Receiver::always(Reply::status(200)).await;
     let url = format!("http://rebinding.example:{}/", receiver.address.port());
-    let endpoint = room.endpoint(&url);
-    assert_eq!(attempt_at(&room, endpoint).await.response.unwrap().status, 200);
+    let target = room.endpoint(&url).await;
+    assert_eq!(room.attempt_at(&target).await.attempt.response.unwrap().status, 200);
     assert_eq!(count.load(Ordering::SeqCst), 1);
     assert_eq!(receiver.requests()[0].headers["host"], format!("rebinding.example:{}", receiver.address.port()));
 }
 
 #[tokio::test]
 async fn when_one_address_of_a_name_does_not_answer_the_next_one_is_dialled() {
-    let mut room = Room::new();
+    let mut room = Room::new().await;
     // Nobody listens on the first two.
     room.names(|_| Ok(["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|ip| ip.parse().unwrap()).to_vec()));
     room.start();
     let receiver = Receiver::always(Reply::status(200)).await;
-    let endpoint = room.endpoint(&format!("http://many.example:{}/", receiver.address.port()));
-    assert_eq!(attempt_at(&room, endpoint).await.response.unwrap().status, 200);
+    let target = room.endpoint(&format!("http://many.example:{}/", receiver.address.port())).await;
+    assert_eq!(room.attempt_at(&target).await.attempt.response.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -97,13 +92,13 @@ async fn this_servers_own_listener_is_refused_even_where_private_networks_are_al
     let receiver = Receiver::always(Reply::status(200)).await;
     let any = std::net::SocketAddr::new([0, 0, 0, 0].into(), receiver.address.port());
     for own in [receiver.address, any] {
-        let mut room = Room::new();
+        let mut room = Room::new().await;
         room.settings.client = client(&["127.0.0.0/8"], vec![own]);
         room.names(|_| Ok(vec![[127, 0, 0, 1].into()]));
         room.start();
         for host in ["127.0.0.1", "our-public-name.example"] {
-            let endpoint = room.endpoint(&format!("http://{host}:{}/", own.port()));
-            assert_eq!(attempt_at(&room, endpoint).await.error, Some(AttemptError::BlockedAddress), "{host}");
+            let target = room.endpoint(&format!("http://{host}:{}/", own.port())).await;
+            assert_eq!(room.attempt_at(&target).await.attempt.error, Some(AttemptError::BlockedAddress), "{host}");
         }
     }
     assert_eq!(receiver.count(), 0);
@@ -111,23 +106,24 @@ async fn this_servers_own_listener_is_refused_even_where_private_networks_are_al
 
 #[tokio::test]
 async fn names_that_do_not_resolve_and_ports_where_nobody_listens_have_their_class() {
-    let mut room = Room::new();
+    let mut room = Room::new().await;
     room.names(|name| match name {
         "empty.example" => Ok(Vec::new()),
         _ => Err(std::io::Error::other("no such name")),
     });
     room.start();
     for host in ["empty.example", "nowhere.example"] {
-        let attempt = attempt_at(&room, room.endpoint(&format!("http://{host}/"))).await;
-        assert_eq!(attempt.error, Some(AttemptError::Dns), "{host}");
+        let target = room.endpoint(&format!("http://{host}/")).await;
+        assert_eq!(room.attempt_at(&target).await.attempt.error, Some(AttemptError::Dns), "{host}");
     }
     let gone = Receiver::always(Reply::status(200)).await.url("/");
-    assert_eq!(attempt_at(&room, room.endpoint(&gone)).await.error, Some(AttemptError::Connect));
+    let target = room.endpoint(&gone).await;
+    assert_eq!(room.attempt_at(&target).await.attempt.error, Some(AttemptError::Connect));
 }
 
 #[tokio::test]
 async fn a_name_server_that_keeps_silent_costs_only_its_own_deliveries() {
-    let mut room = Room::new();
+    let mut room = Room::new().await;
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = parking_lot::Mutex::new(held);
     room.names(move |name| {
@@ -139,14 +135,15 @@ async fn a_name_server_that_keeps_silent_costs_only_its_own_deliveries() {
     room.start();
     let receiver = Receiver::always(Reply::with(200, "connection: close\r\n")).await;
     let port = receiver.address.port();
-    let silent = room.endpoint_with(&format!("http://silent.example:{port}/"), |e| e.settings.timeout_ms = Some(1000));
-    let quick = room.endpoint(&format!("http://quick.example:{port}/"));
-    room.record(&[silent]);
+    let short = |settings: &mut EndpointSettings| settings.timeout_ms = Some(1000);
+    let silent = room.endpoint_with(&format!("http://silent.example:{port}/"), short).await;
+    let quick = room.endpoint(&format!("http://quick.example:{port}/")).await;
+    room.record(&silent).await;
     for _ in 0..20 {
-        room.record(&[quick]);
+        room.record(&quick).await;
     }
     let attempts = room.attempts(21).await;
-    let failed: Vec<_> = attempts.iter().filter_map(|(_, attempt, _)| attempt.error).collect();
+    let failed: Vec<_> = attempts.iter().filter_map(|one| one.attempt.error).collect();
     assert_eq!(failed, [AttemptError::Timeout]);
     assert_eq!(receiver.count(), 20);
     drop(release);
@@ -185,14 +182,14 @@ async fn certificates_are_checked_and_an_extra_authority_can_be_trusted() {
         ("other.example", true, false, Some(AttemptError::Tls)),
     ] {
         let (receiver, ca) = tls_receiver(name, expired).await;
-        let mut room = Room::new();
+        let mut room = Room::new().await;
         let policy = Arc::new(Policy::new(vec!["127.0.0.0/8".parse().unwrap()], Vec::new()));
         room.settings.client = Client::new(policy, "Postroom/1", trusted.then_some(ca.as_bytes())).unwrap();
         room.names(|_| Ok(vec![[127, 0, 0, 1].into()]));
         room.start();
-        let endpoint = room.endpoint(&format!("https://good.example:{}/", receiver.address.port()));
+        let target = room.endpoint(&format!("https://good.example:{}/", receiver.address.port())).await;
         for _ in 0..2 {
-            assert_eq!(attempt_at(&room, endpoint).await.error, error, "{name} {trusted} {expired}");
+            assert_eq!(room.attempt_at(&target).await.attempt.error, error, "{name} {trusted} {expired}");
         }
         assert_eq!(receiver.count(), if error.is_none() { 2 } else { 0 });
         assert_eq!(receiver.connections(), if error.is_none() { 1 } else { 2 });
@@ -201,12 +198,12 @@ async fn certificates_are_checked_and_an_extra_authority_can_be_trusted() {
 
 #[tokio::test]
 async fn a_receiver_that_does_not_speak_tls_is_a_tls_failure() {
-    let room = Room::started();
+    let room = Room::started().await;
     let receiver = Receiver::always(Reply::status(200)).await;
     // What arrives is no request; the receiver waits for the end of its head, so the deadline ends it.
     let url = receiver.url("/").replace("http:", "https:");
-    let silent = room.endpoint_with(&url, |e| e.settings.timeout_ms = Some(1000));
-    assert_eq!(attempt_at(&room, silent).await.error, Some(AttemptError::Timeout));
+    let silent = room.endpoint_with(&url, |settings| settings.timeout_ms = Some(1000)).await;
+    assert_eq!(room.attempt_at(&silent).await.attempt.error, Some(AttemptError::Timeout));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -215,7 +212,7 @@ async fn a_receiver_that_does_not_speak_tls_is_a_tls_failure() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         stream
     });
-    let endpoint = room.endpoint(&format!("https://127.0.0.1:{port}/"));
-    assert_eq!(attempt_at(&room, endpoint).await.error, Some(AttemptError::Tls));
+    let target = room.endpoint(&format!("https://127.0.0.1:{port}/")).await;
+    assert_eq!(room.attempt_at(&target).await.attempt.error, Some(AttemptError::Tls));
     talking.await.unwrap();
 }

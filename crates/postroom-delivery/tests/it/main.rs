@@ -6,6 +6,7 @@ mod receiver;
 mod room;
 mod stopping;
 mod traffic;
+mod watched;
 
 use std::time::Duration;
 

@@ -1,178 +1,115 @@
-//! Delivery at work: real lanes, a real client, and storage in memory.
+//! Delivery at work: the real engine on a temporary place, real lanes, a real client, and a clock set by hand.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use postroom_delivery::{Client, Drained, LaneLimits, Lanes, Lookup, Settings};
-use postroom_domain::delivery::{DeadReason, RetrySchedule};
+use postroom_domain::api_key::{self, KeyScope};
+use postroom_domain::delivery::RetrySchedule;
 use postroom_domain::egress::Policy;
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
-use postroom_domain::signing::{self, Signer};
-use postroom_domain::{Clock, EndpointId, EventId, OrganizationId, Secret, Timestamp};
-use postroom_storage::worker::{
-    Attempt, DeliveryKey, Due, Endpoint, EndpointKey, OrganizationKey, Settlement, StoredEvent, Transition,
-};
-use postroom_storage::{Error, Handoff, Result, Worker};
-use tokio::sync::watch;
+use postroom_domain::event::{EventType, EventTypePattern};
+use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::Plan;
+use postroom_domain::{Clock, EndpointId, EventId, OrganizationId, Secret, Timestamp, signing};
+use postroom_storage::api::{NewApiKey, NewEndpoint};
+use postroom_storage::platform::{NewOrganization, NewTenant};
+use postroom_storage::receiver::NewEvent;
+use postroom_storage::sqlite::{Mode, Options, open};
+use postroom_storage::{Scope, Storage, SuperAdmin};
 use tokio_util::sync::CancellationToken;
 
-/// Storage in memory: keeps the promises of [`Worker`] as far as these tests look.
-#[derive(Default)]
-pub struct Memory {
-    pub state: Mutex<Held>,
-    changed: watch::Sender<()>,
-}
-
-#[derive(Default)]
-pub struct Held {
-    pub endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
-    pub events: BTreeMap<i64, Arc<StoredEvent>>,
-    pub pending: BTreeMap<DeliveryKey, Row>,
-    pub attempts: Vec<(DeliveryKey, Attempt, Transition)>,
-    pub dead: Vec<(DeliveryKey, DeadReason)>,
-    pub gone: Vec<EndpointKey>,
-    /// Answers `Unavailable` to so many settlements.
-    pub failures: usize,
-    /// The look-up of this endpoint panics.
-    pub poisoned: Option<EndpointKey>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    pub due: Timestamp,
-    pub attempts: u32,
-    pub attempts_of_schedule: u32,
-}
-
-impl Memory {
-    fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
-        let out = change(&mut self.state.lock());
-        self.changed.send_replace(());
-        out
-    }
-
-    fn follow(held: &mut Held, delivery: DeliveryKey, attempts: u32, attempts_of_schedule: u32, next: Transition) {
-        held.pending.remove(&delivery);
-        match next {
-            Transition::Done => {}
-            Transition::Wait(due) => {
-                held.pending.insert(delivery, Row { due, attempts, attempts_of_schedule });
-            }
-            Transition::Dead(reason) => held.dead.push((delivery, reason)),
-        }
-    }
-}
-
-#[async_trait]
-impl Worker for Memory {
-    async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
-        let held = self.state.lock();
-        assert_ne!(held.poisoned, Some(endpoint), "a poisoned endpoint");
-        Ok(held.endpoints.get(&endpoint).cloned())
-    }
-
-    async fn attempt_settle(&self, settlement: Settlement) -> Result<()> {
-        self.change(|held| {
-            if held.failures > 0 {
-                held.failures -= 1;
-                return Err(Error::Unavailable("the disk is full".into()));
-            }
-            let Settlement { delivery, attempt, attempts_of_schedule, next, .. } = settlement;
-            Self::follow(held, delivery, attempt.number, attempts_of_schedule, next);
-            held.attempts.push((delivery, attempt, next));
-            Ok(())
-        })
-    }
-
-    async fn delivery_move(&self, delivery: DeliveryKey, attempts: u32, next: Transition) -> Result<()> {
-        self.change(|held| Self::follow(held, delivery, attempts, 0, next));
-        Ok(())
-    }
-
-    async fn endpoint_disable_gone(&self, endpoint: EndpointKey, _: Timestamp) -> Result<()> {
-        self.change(|held| held.gone.push(endpoint));
-        Ok(())
-    }
-
-    async fn pending_heads(&self, after: Option<EndpointKey>, limit: usize) -> Result<Vec<(EndpointKey, Timestamp)>> {
-        let mut heads = BTreeMap::new();
-        for (delivery, row) in &self.state.lock().pending {
-            let head = heads.entry(delivery.endpoint).or_insert(row.due);
-            *head = row.due.min(*head);
-        }
-        Ok(heads.into_iter().filter(|(endpoint, _)| after.is_none_or(|after| *endpoint > after)).take(limit).collect())
-    }
-
-    async fn pending_due(
-        &self,
-        endpoint: EndpointKey,
-        until: Timestamp,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<Due>> {
-        let held = self.state.lock();
-        let of_endpoint = |(delivery, row): &(&DeliveryKey, &Row)| delivery.endpoint == endpoint && row.due <= until;
-        let mut rows: Vec<_> = held.pending.iter().filter(of_endpoint).collect();
-        rows.sort_by_key(|(_, row)| row.due);
-        let mut bytes = 0;
-        Ok(rows
-            .into_iter()
-            .take(limit)
-            .map(|(delivery, row)| Due {
-                delivery: *delivery,
-                event: held.events[&delivery.event].clone(),
-                due_at: row.due,
-                attempts: row.attempts,
-                attempts_of_schedule: row.attempts_of_schedule,
-            })
-            .take_while(|due| {
-                let before = bytes;
-                bytes += due.event.body.len();
-                before < max_bytes
-            })
-            .collect())
-    }
-}
+use crate::watched::{Recorded, Seen, Watched};
 
 /// Everything a test needs, and what it chooses.
 pub struct Room {
     pub lanes: Arc<Lanes>,
-    pub memory: Arc<Memory>,
+    pub storage: Storage,
+    pub watched: Arc<Watched>,
     pub settings: Settings,
-    time: Arc<AtomicI64>,
+    /// The organization of everything that names no other.
+    pub acme: Scope,
+    time: Time,
+    /// How many endpoints each organization has.
+    numbers: Mutex<HashMap<OrganizationId, u32>>,
+    secret: Secret,
+    keys: Secret,
+    limits: LaneLimits,
+    directory: tempfile::TempDir,
     stop: CancellationToken,
     running: Option<tokio::task::JoinHandle<Drained>>,
-    secret: Secret,
+}
+
+/// A clock that stands still until it is moved, or is let run.
+#[derive(Clone)]
+struct Time {
+    /// Milliseconds.
+    hands: Arc<AtomicI64>,
+    runs_since: Option<Instant>,
+}
+
+impl Time {
+    fn now(&self) -> Timestamp {
+        let since = self.runs_since.map(|start| start.elapsed()).unwrap_or_default();
+        Timestamp::from_millis(self.hands.load(Ordering::SeqCst)) + since
+    }
+
+    fn clock(&self) -> Clock {
+        let time = self.clone();
+        Clock::new(move || time.now())
+    }
+}
+
+/// An endpoint of a test.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub id: EndpointId,
+    /// Its number in its organization.
+    pub number: u32,
+    scope: Scope,
 }
 
 impl Room {
-    pub fn new() -> Self {
-        Self::with(LaneLimits::default())
+    pub async fn new() -> Self {
+        Self::with(LaneLimits::default()).await
     }
 
-    pub fn with(limits: LaneLimits) -> Self {
-        let allow = ["127.0.0.0/8".parse().unwrap()];
-        let policy = Arc::new(Policy::new(allow.to_vec(), Vec::new()));
-        let settings = Settings {
-            client: Client::new(policy, "Postroom/1.2.3", None).unwrap(),
-            retry_schedule: RetrySchedule::new(&[60, 300, 900]).unwrap(),
-            timeout: Duration::from_secs(15),
-            drain: Duration::from_secs(20),
-        };
-        let lanes = Lanes::new(limits);
-        let memory = Arc::new(Memory::default());
-        let secret = signing::generate(SignatureScheme::HmacSha256);
+    pub async fn started() -> Self {
+        let mut room = Self::new().await;
+        room.start();
+        room
+    }
+
+    pub async fn with(limits: LaneLimits) -> Self {
         // The reference library for signatures asks the wall clock.
         #[allow(clippy::disallowed_methods)]
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let time = Arc::new(AtomicI64::new(i64::try_from(now.as_millis()).unwrap()));
-        Self { lanes, memory, settings, time, stop: CancellationToken::new(), running: None, secret }
+        let hands = Arc::new(AtomicI64::new(i64::try_from(now.as_millis()).unwrap()));
+        let time = Time { hands, runs_since: None };
+        let (directory, keys) = (tempfile::tempdir().unwrap(), Keyring::generate());
+        let (lanes, storage) = opened(directory.path(), &keys, limits, &time);
+        let acme = organization(&storage, "acme", time.now()).await;
+        Self {
+            watched: Watched::new(storage.worker.clone()),
+            settings: settings(),
+            secret: signing::generate(SignatureScheme::HmacSha256),
+            stop: CancellationToken::new(),
+            running: None,
+            numbers: Mutex::default(),
+            lanes,
+            storage,
+            acme,
+            time,
+            keys,
+            limits,
+            directory,
+        }
     }
 
     /// Names in the place of the system's resolver.
@@ -182,22 +119,14 @@ impl Room {
     }
 
     pub fn start(&mut self) {
-        let time = self.time.clone();
-        let clock = Clock::new(move || Timestamp::from_millis(time.load(Ordering::SeqCst)));
         let run = postroom_delivery::run(
             self.lanes.clone(),
-            self.memory.clone(),
+            self.watched.clone(),
             self.settings.clone(),
-            clock,
+            self.time.clock(),
             self.stop.clone(),
         );
         self.running = Some(tokio::spawn(run));
-    }
-
-    pub fn started() -> Self {
-        let mut room = Self::new();
-        room.start();
-        room
     }
 
     pub async fn stop(&mut self) -> Drained {
@@ -213,37 +142,76 @@ impl Room {
         crate::soon(self.running.take().unwrap()).await.unwrap()
     }
 
-    /// A new process on the same storage.
-    pub fn restart(&mut self) {
-        self.lanes = Lanes::new(LaneLimits::default());
-        self.stop = CancellationToken::new();
-        self.start();
+    /// Another process on the same files, after this one was stopped, or fell over.
+    pub async fn restarted(mut self) -> Self {
+        if let Some(running) = self.running.take() {
+            running.abort();
+            let _cancelled = running.await;
+        }
+        let Self { settings, time, numbers, secret, keys, limits, directory, storage, acme, .. } = self;
+        storage.platform.close().await.unwrap();
+        drop((storage, self.watched, self.lanes));
+        let (lanes, storage) = opened(directory.path(), &keys, limits, &time);
+        let mut room = Self {
+            watched: Watched::new(storage.worker.clone()),
+            stop: CancellationToken::new(),
+            running: None,
+            numbers,
+            settings,
+            secret,
+            lanes,
+            storage,
+            acme,
+            time,
+            keys,
+            limits,
+            directory,
+        };
+        room.start();
+        room
     }
 
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.time.load(Ordering::SeqCst))
+        self.time.now()
+    }
+
+    /// Lets the clock run from now on. Before the start.
+    pub fn let_time_run(&mut self) {
+        self.time.runs_since = Some(Instant::now());
     }
 
     /// Moves the clock.
     pub fn pass(&self, time: Duration) {
-        self.time.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+        self.time.hands.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
         self.lanes.recheck();
     }
 
-    /// An endpoint of organization 1.
-    pub fn endpoint(&self, url: &str) -> EndpointKey {
-        self.endpoint_with(url, |_| {})
+    pub async fn organization(&self, slug: &str) -> Scope {
+        organization(&self.storage, slug, self.now()).await
     }
 
-    pub fn endpoint_with(&self, url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointKey {
-        let mut held = self.memory.state.lock();
-        let number = i64::try_from(held.endpoints.len()).unwrap() + 1;
-        let key = EndpointKey::new(number);
-        let now = self.now();
-        let settings = EndpointSettings {
+    /// An endpoint of acme.
+    pub async fn endpoint(&self, url: &str) -> Target {
+        self.endpoint_with(url, |_| {}).await
+    }
+
+    pub async fn endpoint_with(&self, url: &str, change: impl FnOnce(&mut EndpointSettings)) -> Target {
+        self.endpoint_of(&self.acme, url, change).await
+    }
+
+    /// An endpoint that wants events `to` its number alone, and events to `all`.
+    pub async fn endpoint_of(&self, scope: &Scope, url: &str, change: impl FnOnce(&mut EndpointSettings)) -> Target {
+        let number = {
+            let mut numbers = self.numbers.lock();
+            let number = numbers.entry(scope.organization()).or_insert(0);
+            *number += 1;
+            *number
+        };
+        let pattern = |text: &str| EventTypePattern::parse(text).unwrap();
+        let mut settings = EndpointSettings {
             url: EndpointUrl::parse(url).unwrap(),
             description: String::new(),
-            event_types: Vec::new(),
+            event_types: vec![pattern(&format!("to.{number}")), pattern("all")],
             source_ids: Vec::new(),
             filter: None,
             retry_schedule: None,
@@ -252,70 +220,43 @@ impl Room {
             headers: Vec::new(),
             signature: SignatureScheme::HmacSha256,
         };
-        let mut endpoint = Endpoint {
-            key,
-            organization: OrganizationKey::new(1),
-            organization_id: OrganizationId::new(now),
-            id: EndpointId::new(now),
-            number: u32::try_from(number).unwrap(),
-            settings,
-            signer: Ok(Signer::new(std::slice::from_ref(&self.secret)).unwrap()),
-            blocked: None,
-        };
-        change(&mut endpoint);
-        held.endpoints.insert(key, Arc::new(endpoint));
-        key
+        change(&mut settings);
+        let new = NewEndpoint { settings, secret: self.secret.clone() };
+        let id = self.storage.api.endpoint_create(scope, new, self.now()).await.unwrap().id;
+        Target { id, number, scope: scope.clone() }
     }
 
-    /// Changes an endpoint as its owner would.
-    pub fn reconfigure(&self, key: EndpointKey, url: &str, change: impl FnOnce(&mut Endpoint)) {
-        let old = self.memory.state.lock().endpoints.len();
-        let fresh = self.endpoint_with(url, change);
-        let mut held = self.memory.state.lock();
-        let endpoint = held.endpoints.remove(&fresh).unwrap();
-        assert_eq!(held.endpoints.len(), old);
-        let mut endpoint = Arc::into_inner(endpoint).unwrap();
-        endpoint.key = key;
-        held.endpoints.insert(key, Arc::new(endpoint));
-        drop(held);
-        self.lanes.wake(key);
+    /// Records an event for this endpoint.
+    pub async fn record(&self, target: &Target) -> EventId {
+        self.record_body(target, "{\"order\":7}").await
     }
 
-    /// Records an event for these endpoints of organization 1, as storage's writer does.
-    pub fn record(&self, endpoints: &[EndpointKey]) -> i64 {
-        self.record_with(endpoints, |_| {})
+    pub async fn record_body(&self, target: &Target, body: impl Into<Bytes>) -> EventId {
+        self.record_type(&target.scope, &format!("to.{}", target.number), body).await
     }
 
-    pub fn record_with(&self, endpoints: &[EndpointKey], change: impl FnOnce(&mut StoredEvent)) -> i64 {
-        let seq = i64::try_from(self.memory.state.lock().events.len()).unwrap() + 1;
-        let mut event = StoredEvent {
-            seq,
-            organization: OrganizationKey::new(1),
-            id: EventId::new(self.now()),
-            event_type: "order.paid".to_owned(),
-            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-            body: Bytes::from(format!("{{\"order\":{seq}}}")),
-        };
-        change(&mut event);
-        let event = Arc::new(event);
-        let reserve = |endpoint: &EndpointKey| self.lanes.reserve(*endpoint, event.body.len());
-        let (fresh, overflow): (Vec<EndpointKey>, Vec<_>) = endpoints.iter().copied().partition(reserve);
-        self.memory.change(|held| {
-            held.events.insert(seq, event.clone());
-            let row = Row { due: self.now(), attempts: 0, attempts_of_schedule: 0 };
-            held.pending.extend(overflow.iter().map(|endpoint| (event.delivery(*endpoint), row)));
-        });
-        self.lanes.deliver(event, fresh);
-        overflow.into_iter().for_each(|endpoint| self.lanes.wake(endpoint));
-        seq
+    /// Records so many events for this endpoint, all at once.
+    pub async fn record_many(&self, target: &Target, count: usize) -> Vec<EventId> {
+        join_all((0..count).map(|_| self.record(target))).await
     }
 
-    /// Waits until storage holds what `reached` looks for.
-    pub async fn until<T>(&self, reached: impl Fn(&Held) -> Option<T>) -> T {
-        let mut changed = self.memory.changed.subscribe();
+    /// Records so many events for all endpoints of acme, all at once.
+    pub async fn record_for_all(&self, count: usize) -> Vec<EventId> {
+        join_all((0..count).map(|_| self.record_type(&self.acme, "all", "{\"order\":7}"))).await
+    }
+
+    async fn record_type(&self, scope: &Scope, event_type: &str, body: impl Into<Bytes>) -> EventId {
+        let event_type = EventType::parse(event_type).unwrap();
+        let event = NewEvent::sent(scope.clone(), event_type, None, body.into(), self.now());
+        self.storage.receiver.event_record(event).await.unwrap().id
+    }
+
+    /// Waits until delivery has told storage what `reached` looks for.
+    pub async fn until<T>(&self, reached: impl Fn(&Seen) -> Option<T>) -> T {
+        let mut changed = self.watched.changed.subscribe();
         let wait = async {
             loop {
-                if let Some(found) = reached(&self.memory.state.lock()) {
+                if let Some(found) = reached(&self.watched.seen.lock()) {
                     return found;
                 }
                 changed.changed().await.unwrap();
@@ -325,12 +266,87 @@ impl Room {
     }
 
     /// Waits until so many attempts are recorded; returns all that are.
-    pub async fn attempts(&self, count: usize) -> Vec<(DeliveryKey, Attempt, Transition)> {
-        self.until(|held| (held.attempts.len() >= count).then(|| held.attempts.clone())).await
+    pub async fn attempts(&self, count: usize) -> Vec<Recorded> {
+        self.until(|seen| (seen.attempts.len() >= count).then(|| seen.attempts.clone())).await
+    }
+
+    /// Attempts recorded so far.
+    pub fn recorded(&self) -> usize {
+        self.watched.seen.lock().attempts.len()
+    }
+
+    /// The next attempt at this endpoint that is recorded.
+    pub async fn attempt_at(&self, target: &Target) -> Recorded {
+        let before = self.recorded();
+        self.record(target).await;
+        self.attempts(before + 1).await.remove(before)
+    }
+
+    /// How many deliveries wait in storage, whenever they are due.
+    pub async fn waiting(&self) -> usize {
+        let worker = &self.storage.worker;
+        let far = self.now() + Duration::from_secs(400 * 24 * 3600);
+        let mut count = 0;
+        for (endpoint, _) in worker.pending_heads(None, 1000).await.unwrap() {
+            count += worker.pending_due(endpoint, far, 10_000, usize::MAX).await.unwrap().len();
+        }
+        count
     }
 
     /// The one secret that all endpoints sign with, as the reference library takes it.
     pub fn verifier(&self) -> standardwebhooks::Webhook {
-        standardwebhooks::Webhook::new(self.secret.expose_str().unwrap()).unwrap()
+        verifier(&self.secret)
     }
+}
+
+pub fn verifier(secret: &Secret) -> standardwebhooks::Webhook {
+    standardwebhooks::Webhook::new(secret.expose_str().unwrap()).unwrap()
+}
+
+fn settings() -> Settings {
+    let policy = Arc::new(Policy::new(vec!["127.0.0.0/8".parse().unwrap()], Vec::new()));
+    Settings {
+        client: Client::new(policy, "Postroom/1.2.3", None).unwrap(),
+        retry_schedule: RetrySchedule::new(&[60, 300, 900]).unwrap(),
+        timeout: Duration::from_secs(15),
+        drain: Duration::from_secs(20),
+    }
+}
+
+fn opened(directory: &std::path::Path, keys: &Secret, limits: LaneLimits, time: &Time) -> (Arc<Lanes>, Storage) {
+    let lanes = Lanes::new(limits);
+    let storage = open(Options {
+        data_dir: directory.to_owned(),
+        keyring: Keyring::parse(keys).unwrap(),
+        clock: time.clock(),
+        handoff: lanes.clone(),
+        dedupe_window: Duration::from_secs(7 * 24 * 3600),
+        retention: Duration::from_secs(30 * 24 * 3600),
+        default_attempt_timeout: Duration::from_secs(15),
+        mode: Mode::Serve,
+    });
+    (lanes, storage.unwrap())
+}
+
+async fn organization(storage: &Storage, slug: &str, now: Timestamp) -> Scope {
+    let (_, hash) = api_key::generate();
+    let new = NewTenant {
+        organization: NewOrganization {
+            name: slug.to_owned(),
+            slug: slug.to_owned(),
+            plan: Plan::Premium,
+            webhook_limit: None,
+            is_active: true,
+            mandrill_webhook_secret: None,
+        },
+        api_key: NewApiKey {
+            name: "test".to_owned(),
+            scopes: vec![KeyScope::Admin],
+            expires_at: None,
+            hash,
+            last_four: "abcd".to_owned(),
+        },
+        endpoint: None,
+    };
+    storage.platform.tenant_create(SuperAdmin::by_operator(), new, now).await.unwrap().scope
 }
