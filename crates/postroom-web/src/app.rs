@@ -148,7 +148,8 @@ impl State {
     pub fn new(mut app: App) -> Shared {
         app.public_url.truncate(app.public_url.trim_end_matches('/').len());
         Arc::new(Self {
-            bodies: Budget::new(app.limits.bodies_bytes_max),
+            // However large a single body may be, two of them must fit.
+            bodies: Budget::new(app.limits.bodies_bytes_max.max(2 * app.limits.body_bytes_max)),
             cursors: CursorKey::new(&app.cursor_key),
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),

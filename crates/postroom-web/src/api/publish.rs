@@ -119,10 +119,17 @@ struct BatchResult {
     /// The HTTP status that the event alone would have been answered with.
     #[schema(example = 202)]
     status: u16,
-    /// There when it was accepted.
-    #[serde(flatten)]
-    sent: Option<SentEvent>,
-    /// There when it was not.
+    /// The event's id, when it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    id: Option<EventId>,
+    /// Whether it had been accepted before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
+    /// How many endpoints it goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<u32>,
+    /// Why not, when it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<BatchError>,
 }
@@ -169,13 +176,19 @@ async fn one(state: &Web, scope: &Scope, event: &RawValue, began: Instant) -> Ba
         Err(problem) => Err(problem),
     };
     match recorded {
-        Ok(sent) => BatchResult { status: StatusCode::ACCEPTED.as_u16(), sent: Some(sent), error: None },
+        Ok(SentEvent { id, duplicate, deliveries }) => BatchResult {
+            status: StatusCode::ACCEPTED.as_u16(),
+            id: Some(id),
+            duplicate: Some(duplicate),
+            deliveries: Some(deliveries),
+            error: None,
+        },
         Err(problem) => {
             problem.report();
             let code = problem.code();
             let (detail, errors) = problem.into_detail();
-            let error = BatchError { code: code.as_str(), detail, errors };
-            BatchResult { status: code.status().as_u16(), sent: None, error: Some(error) }
+            let error = Some(BatchError { code: code.as_str(), detail, errors });
+            BatchResult { status: code.status().as_u16(), id: None, duplicate: None, deliveries: None, error }
         }
     }
 }

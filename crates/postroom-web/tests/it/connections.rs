@@ -111,20 +111,26 @@ async fn connections_are_bounded_and_a_place_is_given_back() {
 
 #[tokio::test]
 async fn bodies_in_sum_are_bounded() {
-    let room = Room::with(|setup| setup.limits.bodies_bytes_max = 1000).await;
+    let room = Room::with(|setup| {
+        setup.limits.bodies_bytes_max = 1000;
+        setup.limits.body_bytes_max = 500;
+    })
+    .await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let mut hungry = TcpStream::connect(room.address).await.unwrap();
-    hungry.write_all(b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\ncontent-length: 990\r\n\r\nab").await.unwrap();
-    let refused = eventually("another body is refused", || async {
-        let reply = room.post("/in/acme/none").body([b'x'; 500]).send().await;
+    hungry.write_all(b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\ncontent-length: 499\r\n\r\nab").await.unwrap();
+    let mut another = TcpStream::connect(room.address).await.unwrap();
+    another.write_all(b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\ncontent-length: 499\r\n\r\nab").await.unwrap();
+    let refused = eventually("a third body is refused", || async {
+        let reply = room.post("/in/acme/none").body([b'x'; 400]).send().await;
         (reply.status != 200).then_some(reply)
     });
     let refused = refused.await;
     assert_eq!((refused.verdict().as_str(), refused.header("retry-after")), ("503 overloaded", Some("1")));
     drop(hungry);
     eventually("there is room again", || async {
-        let reply = room.post("/in/acme/none").body([b'x'; 500]).send().await;
+        let reply = room.post("/in/acme/none").body([b'x'; 400]).send().await;
         (reply.status == 200).then_some(())
     })
     .await;

@@ -116,6 +116,11 @@ async fn a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded() {
     let probe = room.call("HEAD", "/in/acme/mandrill").send().await;
     assert_eq!((probe.status, probe.body.len()), (200, 0));
 
+    room.source(&tenant, json!({"provider": "dropbox", "secret": "shh"})).await;
+    let echoed = room.get("/in/acme/dropbox?challenge=c-7").send().await;
+    assert_eq!((echoed.status, echoed.body.as_slice()), (200, &b"c-7"[..]), "{echoed:?}");
+    assert_eq!(echoed.header("content-type"), Some("text/plain"));
+
     room.source(&tenant, json!({"provider": "slack", "secret": "shh"})).await;
     let body = br#"{"type":"url_verification","challenge":"c-42"}"#;
     let at = room.now().as_seconds().to_string();
@@ -130,6 +135,8 @@ async fn a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded() {
         .await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(String::from_utf8_lossy(&reply.body).contains("c-42"));
+    let events = room.get("/v1/events").bearer(&tenant.key).send().await.json();
+    assert_eq!(events["data"], json!([]));
 }
 
 #[tokio::test]
