@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Level, Span};
 
 use crate::app::Shared;
 use crate::problem::{Code, Pending, Problem};
@@ -28,14 +28,7 @@ pub(crate) async fn observe(State(state): State<Shared>, request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = request_id(&state, request.headers());
-    let span = tracing::info_span!(
-        "request",
-        method = method_name(&method),
-        route = route.as_ref().map_or("none", MatchedPath::as_str),
-        request_id = id.to_str().unwrap_or_default(),
-        status = tracing::field::Empty,
-        organization.id = tracing::field::Empty,
-    );
+    let span = span(&method, route.as_ref().map_or("none", MatchedPath::as_str), &id);
     let mut response = if headers_bytes(request.headers()) > state.app.limits.headers_bytes_max {
         Problem::of(Code::HeadersTooLarge).into_response()
     } else {
@@ -47,13 +40,34 @@ pub(crate) async fn observe(State(state): State<Shared>, request: Request, next:
     span.record("status", status.as_u16());
     if let Some(Pending(problem)) = response.extensions_mut().remove() {
         let _entered = span.enter();
-        problem.report();
+        problem.report(id.to_str().ok());
         write(&state, &mut response, &problem, &id);
     }
     tracing::debug!(parent: &span, "answered with {status}");
     finish(response.headers_mut(), id);
     state.routes.record(route.as_ref(), &method, status, began);
     response
+}
+
+/// The span of a request. Where everybody's events come in it exists only when somebody debugs: a span that is kept for a
+/// line that is hardly ever written would cost more there than checking a signature. What is logged of a problem carries
+/// the request id by itself.
+fn span(method: &Method, route: &str, id: &HeaderValue) -> Span {
+    macro_rules! request {
+        ($level:expr) => {
+            tracing::span!(
+                $level,
+                "request",
+                method = method_name(method),
+                route,
+                request_id = id.to_str().unwrap_or_default(),
+                status = tracing::field::Empty,
+                organization.id = tracing::field::Empty,
+            )
+        };
+    }
+    let busy = route == crate::ingest::ROUTE || (route == "/v1/events" && method == Method::POST);
+    if busy { request!(Level::DEBUG) } else { request!(Level::INFO) }
 }
 
 fn write(state: &Shared, response: &mut Response, problem: &Problem, id: &HeaderValue) {

@@ -184,7 +184,7 @@ async fn one(state: &Web, scope: &Scope, event: &RawValue, began: Instant) -> Ba
             error: None,
         },
         Err(problem) => {
-            problem.report();
+            problem.report(None);
             let code = problem.code();
             let (detail, errors) = problem.into_detail();
             let error = Some(BatchError { code: code.as_str(), detail, errors });

@@ -28,8 +28,11 @@ use crate::problem::{Answer, Code, Problem};
 /// How long a provider should wait with a source whose stored secret can not be read: a person has to mend it.
 const UNUSABLE_WAIT: Duration = Duration::from_secs(60);
 
+/// The one route of this module.
+pub(crate) const ROUTE: &str = "/in/{organization_slug}/{source_name}";
+
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/in/{organization_slug}/{source_name}", any(receive))
+    Router::new().route(ROUTE, any(receive))
 }
 
 /// How long accepting takes, from the request's headers to the answer. Storage counts the events themselves.

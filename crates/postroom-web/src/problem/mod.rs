@@ -124,20 +124,23 @@ impl Problem {
     }
 
     /// Tells the operator what he should know of it. What callers did wrong is their business, and is told to them.
-    pub(crate) fn report(&self) {
+    pub(crate) fn report(&self, request_id: Option<&str>) {
         let code = self.code().as_str();
         match self.cause().map(chain) {
             Some(chain) if self.code() == Code::InternalError => {
-                tracing::error!(code, cause = %chain, "the request failed inside: {chain}");
+                tracing::error!(code, request_id, cause = %chain, "the request failed inside: {chain}");
             }
             Some(chain) if PUT_OFF.is_time() => {
-                tracing::warn!(code, cause = %chain, "requests are put off, this is one of them: {chain}");
+                tracing::warn!(code, request_id, cause = %chain, "requests are put off, this is one of them: {chain}");
             }
-            Some(chain) => tracing::debug!(code, cause = %chain, "the request was put off: {chain}"),
+            Some(chain) => tracing::debug!(code, request_id, cause = %chain, "the request was put off: {chain}"),
+            None if self.code() == Code::InternalError => {
+                tracing::error!(code, request_id, "the request failed inside; the line before says how");
+            }
             None if self.code().status().is_server_error() && PUT_OFF.is_time() => {
-                tracing::warn!(code, "requests are put off, this is one of them");
+                tracing::warn!(code, request_id, "requests are put off, this is one of them");
             }
-            None => tracing::debug!(code, "the request was refused"),
+            None => tracing::debug!(code, request_id, "the request was refused"),
         }
     }
 
