@@ -334,3 +334,18 @@ async fn a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mend
         (&json!("push"), &json!("d-1"), &json!({"a": 1}))
     );
 }
+
+#[tokio::test]
+async fn changes_of_one_endpoint_at_the_same_time_are_all_kept() {
+    let room = Room::start().await;
+    let tenant = room.tenant("Acme").await;
+    let path = format!("/v1/endpoints/{}", room.endpoint(&tenant).await);
+    let changes = (0..20).map(|n| {
+        let body = json!({"headers": {format!("x-{n}"): "v"}});
+        let call = room.call("PATCH", &path).bearer(&tenant.key).json(&body);
+        async move { call.send().await.status }
+    });
+    assert!(futures_util::future::join_all(changes).await.into_iter().all(|status| status == 200));
+    let endpoint = room.get(&path).bearer(&tenant.key).send().await.json();
+    assert_eq!(endpoint["header_names"].as_array().unwrap().len(), 20);
+}
