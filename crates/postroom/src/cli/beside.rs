@@ -214,8 +214,8 @@ fn rotate(config: &Config, new_key: bool) -> anyhow::Result<()> {
     let keys = keys::open(config)?;
     let bar = indicatif::ProgressBar::new(0);
     let rotated = sqlite::rotate_keys(&config.data_dir, &keys.keyring, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     output::line(format!("{rotated} secrets were encrypted anew; all are under key {}", keys.keyring.newest()))?;
