@@ -121,7 +121,7 @@ struct Engine {
 pub fn open(options: Options) -> Result<Storage, OpenError> {
     open::prepare_directory(&options.data_dir)?;
     let lock = lock(&options)?;
-    let mut connection = open::connect(&options.data_dir)?;
+    let mut connection = open::connect_writer(&options.data_dir)?;
     if options.mode == Mode::Serve {
         open::check(&mut connection)?;
     }

@@ -188,6 +188,13 @@ pub(super) fn connect(data_dir: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// The writer's connection: it alone comes back to the same pages all the time, so it alone remembers many.
+pub(super) fn connect_writer(data_dir: &Path) -> Result<Connection, OpenError> {
+    let connection = connect(data_dir)?;
+    connection.pragma_update(None, "cache_size", "-16384")?;
+    Ok(connection)
+}
+
 /// A connection to a database that is there.
 pub(super) fn connect_existing(data_dir: &Path) -> Result<Option<Connection>, OpenError> {
     if data_dir.join(DATABASE_FILE).exists() { connect(data_dir).map(Some) } else { Ok(None) }
@@ -216,7 +223,7 @@ fn configure(connection: &Connection) -> Result<(), OpenError> {
         ("trusted_schema", "off"),
         ("cell_size_check", "on"),
         ("temp_store", "memory"),
-        ("cache_size", "-16384"),
+        ("cache_size", "-2048"),
     ] {
         connection.pragma_update(None, name, value)?;
     }

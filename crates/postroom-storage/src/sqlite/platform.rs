@@ -108,6 +108,9 @@ impl Platform for Sqlite {
     }
 
     async fn health(&self) -> Result<()> {
+        if self.0.writer.has_ended() {
+            return Err(crate::Error::Unavailable("the writer has ended".into()));
+        }
         if let Some(reason) = self.0.health.failure() {
             return Err(crate::Error::Unavailable(reason.into()));
         }
@@ -141,7 +144,10 @@ impl Platform for Sqlite {
     async fn close(&self) -> Result<()> {
         self.0.writer.queue.close().await;
         self.0.hub.close();
-        self.0.keeper.lock().stop();
+        // The keeper may be in the middle of a checkpoint.
+        let engine = self.0.clone();
+        let stopped = tokio::task::spawn_blocking(move || engine.keeper.lock().stop()).await;
+        stopped.map_err(|ended| crate::Error::Internal(ended.into()))?;
         self.0.people.close();
         self.0.readers.close();
         drop(self.0.lock.lock().take());

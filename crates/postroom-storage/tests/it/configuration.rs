@@ -108,7 +108,7 @@ pub async fn a_key_lets_its_holder_in_until_it_is_revoked_or_expires<H: Harness>
     assert_eq!(again.revoked_at, revoked.revoked_at, "ended twice is no error");
     assert_eq!(api.api_key_list(&acme.scope, page(10)).await.unwrap().data.len(), 3, "revoked ones are listed");
 
-    let room = room.reopen();
+    let room = room.crash();
     let found = room.storage.authorizer.key_find(&forever.hash, room.now()).await.unwrap();
     assert!(found.is_none(), "not after a restart either");
 }

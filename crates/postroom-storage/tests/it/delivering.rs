@@ -21,14 +21,14 @@ pub async fn an_unsettled_delivery_is_found_again_after_a_restart_and_a_settled_
     room.storage.worker.attempt_settle(settle(0, Transition::Done)).await.unwrap();
     room.storage.worker.attempt_settle(settle(2, Transition::Wait(later))).await.unwrap();
 
-    let room = room.reopen();
+    let room = room.crash();
     let waiting = room.waiting().await;
     let found: Vec<_> = waiting.iter().map(|due| (due.event.id, due.due_at, due.attempts)).collect();
     assert_eq!(found, [(recorded[1], room.now(), 0), (recorded[3], room.now(), 0), (recorded[2], later, 1)]);
     assert!(room.handed_over().is_empty(), "recovery goes through storage");
     assert_eq!(&*waiting[0].event.body, br#"{"type":"a","data":{"total":7}}"#);
 
-    let room = room.reopen();
+    let room = room.crash();
     assert_eq!(room.waiting().await.len(), 3, "recovered once");
 }
 
@@ -89,4 +89,20 @@ pub async fn a_delivery_can_be_moved_without_an_attempt<H: Harness>() {
     let dead = Transition::Dead(DeadReason::EndpointDisabled);
     worker.delivery_move(event.delivery(endpoint), 0, dead).await.unwrap();
     assert!(room.waiting().await.is_empty());
+}
+
+pub async fn an_attempt_that_our_shutdown_broke_off_leaves_the_delivery_to_be_made<H: Harness>() {
+    let room = Room::<H>::new();
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let event = room.send(&acme, "a").await.id;
+    let (stored, endpoint) = room.handed_over().remove(0);
+    let mut broken_off = settlement(event, stored.delivery(endpoint), 1, 200, Transition::Wait(room.now()), room.now());
+    broken_off.attempt.response = None;
+    broken_off.attempts_of_schedule = 0;
+    room.storage.worker.attempt_settle(broken_off).await.unwrap();
+    let room = room.restart().await;
+    let waiting = room.waiting().await;
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].due_at, waiting[0].attempts, waiting[0].attempts_of_schedule), (room.now(), 1, 0));
 }

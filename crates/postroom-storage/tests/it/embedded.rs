@@ -142,6 +142,41 @@ async fn a_database_of_a_newer_program_is_refused_and_migrations_go_back_and_for
 }
 
 #[tokio::test]
+async fn a_command_of_a_newer_version_leaves_an_older_server_alone() {
+    let room = Room::<Sqlite>::new();
+    let raw = rusqlite::Connection::open(room.harness.path().join(DATABASE)).unwrap();
+    raw.pragma_update(None, "user_version", 1).unwrap();
+    let text = refusal(open(options(room.harness.path(), &room.keys, Mode::Beside)));
+    assert!(text.contains("older version is running") && text.contains("stop it"), "{text}");
+    raw.pragma_update(None, "user_version", 2).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_beside_a_database_that_it_is_not_of_loses_nothing_silently() {
+    let (room, path) = furnished().await;
+    let older = std::fs::read(&path).unwrap();
+    let room = room.restart().await;
+    let acme = room.storage.authorizer.organization_enter(SuperAdmin::by_operator(), "acme").await.unwrap().unwrap();
+    let kind = || postroom_domain::event::EventType::parse("b").unwrap();
+    for _ in 0..300 {
+        let body = bytes::Bytes::from("x".repeat(2_000));
+        let event = postroom_storage::receiver::NewEvent::sent(acme.clone(), kind(), None, body, room.now());
+        room.storage.receiver.event_record(event).await.unwrap();
+    }
+    let crashed = room.harness.crashed();
+    std::fs::write(crashed.path().join(DATABASE), &older).unwrap();
+    match open(options(crashed.path(), &room.keys, Mode::Serve)) {
+        Ok(storage) => {
+            let request = crate::support::page(250);
+            let page = storage.api.event_list(&acme, Default::default(), request).await.unwrap();
+            assert_eq!(page.data.len(), 250);
+            assert_eq!(page.data[0].event_type, "b");
+        }
+        Err(error) => assert!(error.to_string().contains("is damaged"), "{error}"),
+    }
+}
+
+#[tokio::test]
 async fn keys_of_another_installation_are_refused() {
     let (room, _) = furnished().await;
     let text = refusal(open(options(room.harness.path(), &Keyring::generate(), Mode::Serve)));

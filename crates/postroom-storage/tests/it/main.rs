@@ -37,12 +37,14 @@ macro_rules! suite {
                 one_of_many_concurrent_events_with_one_id_is_recorded,
                 the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_free,
                 what_finds_no_room_in_memory_waits_in_storage,
+                a_crash_forgets_nothing_that_was_acknowledged,
             ],
             delivering: [
                 an_unsettled_delivery_is_found_again_after_a_restart_and_a_settled_one_is_not,
                 a_failed_delivery_waits_for_its_time_until_it_succeeds_or_is_dead,
                 a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_everything_since,
                 a_delivery_can_be_moved_without_an_attempt,
+                an_attempt_that_our_shutdown_broke_off_leaves_the_delivery_to_be_made,
             ],
             moving: [
                 a_dead_letter_is_requeued_or_discarded_once,

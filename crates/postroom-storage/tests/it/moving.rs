@@ -137,7 +137,7 @@ pub async fn a_replay_is_a_new_run_of_the_same_event<H: Harness>() {
     let original = DeliveryId { run: 0, ..run };
     assert_eq!(api.delivery_get(&acme.scope, original).await.unwrap().status, DeliveryStatus::Pending);
     drop(api);
-    let room = room.reopen();
+    let room = room.crash();
     assert_eq!(room.waiting().await.len(), 3, "two runs and the original, which was in memory");
 }
 

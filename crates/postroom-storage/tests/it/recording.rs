@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use postroom_storage::api::EventFilter;
 use postroom_storage::platform::OrganizationChange;
 use postroom_storage::{Error, SuperAdmin};
 
@@ -43,7 +44,7 @@ pub async fn an_external_id_is_recorded_once_within_the_window<H: Harness>() {
     assert_eq!(room.handed_over().len(), 1, "a duplicate goes nowhere");
     assert!(!room.try_send(&other, "a", Some("id-1")).await.unwrap().duplicate, "ids of organizations never meet");
 
-    let room = room.reopen();
+    let room = room.crash();
     assert!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().duplicate, "a restart forgets nothing");
     room.hands.forward(Duration::from_secs(7 * 24 * 3600 - 1));
     assert_eq!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().id, first.id);
@@ -84,7 +85,7 @@ pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_fre
     let organization = room.storage.platform.organization_of(&acme.scope).await.unwrap();
     assert_eq!((organization.webhook_count, organization.webhook_limit), (20, Some(20)));
 
-    let room = room.reopen();
+    let room = room.crash();
     assert!(room.try_send(&acme, "a", None).await.is_err(), "the count survives a restart");
     room.hands.forward(Duration::from_secs(10 * 24 * 3600));
     assert!(room.try_send(&acme, "a", None).await.is_ok(), "a new month begins");
@@ -103,4 +104,32 @@ pub async fn what_finds_no_room_in_memory_waits_in_storage<H: Harness>() {
     assert_eq!((waiting[0].due_at, waiting[0].attempts), (room.now(), 0));
     assert_ne!(waiting[0].delivery.endpoint, in_memory[0].1);
     assert_eq!(*room.lanes.woken.lock(), [waiting[0].delivery.endpoint]);
+}
+
+pub async fn a_crash_forgets_nothing_that_was_acknowledged<H: Harness>() {
+    let room = Room::<H>::new();
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let ids: Vec<String> = (0..200).map(|n| format!("id-{n}")).collect();
+    let first: Vec<_> = join_all(ids.iter().map(|id| room.try_send(&acme, "a", Some(id)))).await;
+    let first: Vec<_> = first.into_iter().map(|recorded| recorded.unwrap().id).collect();
+
+    let room = room.crash();
+    assert_eq!(room.waiting().await.len(), 200);
+    let again = join_all(ids.iter().map(|id| room.try_send(&acme, "a", Some(id)))).await;
+    let again: Vec<_> = again.into_iter().map(|recorded| (recorded.as_ref().unwrap().id, recorded.unwrap())).collect();
+    assert!(again.iter().zip(&first).all(|((id, recorded), first)| recorded.duplicate && id == first));
+    let mut listed = HashSet::new();
+    let mut request = crate::support::page(50);
+    loop {
+        let page = room.storage.api.event_list(&acme.scope, EventFilter::default(), request.clone()).await.unwrap();
+        listed.extend(page.data.into_iter().map(|event| event.id));
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, first.into_iter().collect());
+    let organization = room.storage.platform.organization_of(&acme.scope).await.unwrap();
+    assert_eq!(organization.webhook_count, 200);
 }

@@ -27,6 +27,8 @@ pub trait Harness: Send + Sync + 'static {
     fn temporary() -> Self;
     /// Opens the database of this place as the server does.
     fn open(&self, opening: Opening) -> Storage;
+    /// The place as it would be found if the process was killed now; the one that is open is not touched.
+    fn crashed(&self) -> Self;
 }
 
 /// What an engine is opened with.
@@ -50,6 +52,14 @@ impl Sqlite {
 impl Harness for Sqlite {
     fn temporary() -> Self {
         Self(tempfile::tempdir().unwrap())
+    }
+
+    fn crashed(&self) -> Self {
+        let copy = Self::temporary();
+        for file in ["postroom.db", "postroom.db-wal"] {
+            std::fs::copy(self.path().join(file), copy.path().join(file)).unwrap();
+        }
+        copy
     }
 
     fn open(&self, opening: Opening) -> Storage {
@@ -146,20 +156,25 @@ impl<H: Harness> Room<H> {
         Self { harness, hands, lanes, keys, storage }
     }
 
-    /// Gives the database up without any goodbye but that of the operating system, and opens it again with a delivery
-    /// side that has forgotten everything.
-    pub fn reopen(self) -> Self {
-        let Self { harness, hands, lanes, keys, storage } = self;
-        drop(storage);
-        let fresh = Arc::new(Lanes { room: AtomicI64::new(lanes.room.load(Ordering::SeqCst)), ..Lanes::default() });
-        let storage = harness.open(opening(&hands, &fresh, &keys));
-        Self { harness, hands, lanes: fresh, keys, storage }
+    /// Opens the database as a crash at this moment would leave it, with a delivery side that has forgotten everything.
+    pub fn crash(self) -> Self {
+        let crashed = self.harness.crashed();
+        self.reopened(Some(crashed))
     }
 
     /// Closes the database with all that was still to be written down, and opens it again.
     pub async fn restart(self) -> Self {
         self.storage.platform.close().await.unwrap();
-        self.reopen()
+        self.reopened(None)
+    }
+
+    fn reopened(self, elsewhere: Option<H>) -> Self {
+        let Self { harness, hands, lanes, keys, storage } = self;
+        drop(storage);
+        let harness = elsewhere.unwrap_or(harness);
+        let fresh = Arc::new(Lanes { room: AtomicI64::new(lanes.room.load(Ordering::SeqCst)), ..Lanes::default() });
+        let storage = harness.open(opening(&hands, &fresh, &keys));
+        Self { harness, hands, lanes: fresh, keys, storage }
     }
 
     pub fn now(&self) -> Timestamp {

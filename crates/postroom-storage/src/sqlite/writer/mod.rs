@@ -115,6 +115,13 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Whether the thread has ended: the database was closed, or the thread panicked.
+    pub(in crate::sqlite) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue.close_now();

@@ -3,6 +3,7 @@
 //! Events are refused at their bound ([`Error::Overloaded`]): their sender tries again. Settlements and jobs wait at
 //! theirs: a worker that cannot record outcomes must not make more of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -124,7 +125,9 @@ where
 {
     fn run(&mut self, connection: &Connection, effects: &mut Effects) -> JobEnd {
         let Some(call) = self.call.take() else { return JobEnd::Undo };
-        let result = call(connection, effects);
+        // A fault in one request's transaction is that request's: it must not take the writer with it.
+        let result = catch_unwind(AssertUnwindSafe(|| call(connection, effects)))
+            .unwrap_or_else(|_| Err(Error::Internal("a transaction panicked".into())));
         let end = if result.is_ok() { JobEnd::Keep } else { JobEnd::Undo };
         self.result = Some(result);
         end
