@@ -8,6 +8,7 @@ use postroom_domain::Clock;
 use postroom_domain::delivery::RetrySchedule;
 use postroom_storage::Worker;
 use postroom_storage::worker::DeliveryKey;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,7 +70,20 @@ pub async fn run(
         give_up: CancellationToken::new(),
     };
     let desk = Arc::new(Desk { office, tasks: TaskTracker::new(), interrupted: Mutex::default() });
-    tokio::join!(desk.dispatch(&stop), loader.run(&stop));
+    // Tasks of their own: both wake often, and neither should wake whatever this future is joined with.
+    let mut rooms = JoinSet::new();
+    rooms.spawn({
+        let (desk, stop) = (desk.clone(), stop.clone());
+        async move { desk.dispatch(&stop).await }
+    });
+    rooms.spawn(async move { loader.run(&stop).await });
+    while let Some(ended) = rooms.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
     desk.drain(settings.drain).await
 }
 
