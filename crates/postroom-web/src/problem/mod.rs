@@ -1,7 +1,7 @@
 //! Every error answer. The one place that knows which status code an error of another crate becomes.
 //!
 //! A [`Problem`] carries no request id: handlers do not know it. It travels in the response's extensions, and
-//! [`crate::observe`] writes the body when the request id is known.
+//! `crate::observe` writes the body when the request id is known.
 
 mod code;
 pub(crate) mod fields;

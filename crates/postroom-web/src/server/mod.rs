@@ -1,7 +1,7 @@
 //! The accept loop: bounded in connections, in time and in headers, and able to stop.
 //!
 //! The framework's own loop has no deadlines: a client that connects and says nothing would keep its place for ever.
-//! Here every connection has a watchdog ([`watch`]) with one timer of its own. Bodies have their own deadline where they
+//! Here every connection has a watchdog (`watch`) with one timer of its own. Bodies have their own deadline where they
 //! are read, because only there is it known that one is expected.
 
 mod connection;
