@@ -20,7 +20,11 @@ const NOTE_EVERY_MS: i64 = 60_000;
 #[async_trait]
 impl Authorizer for Sqlite {
     async fn key_find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<KeyCaller>> {
-        let Some((key, entry)) = self.0.directory.key(hash) else { return Ok(None) };
+        let mut found = self.0.directory.key(hash);
+        if found.is_none() && self.catch_up().await? {
+            found = self.0.directory.key(hash);
+        }
+        let Some((key, entry)) = found else { return Ok(None) };
         if key.expires_at.is_some_and(|end| end <= now) {
             return Ok(None);
         }
@@ -33,15 +37,29 @@ impl Authorizer for Sqlite {
     }
 
     async fn organization_enter(&self, by: SuperAdmin, id_or_slug: &str) -> Result<Option<Scope>> {
-        let entry = match id_or_slug.parse::<OrganizationId>() {
+        let look = || match id_or_slug.parse::<OrganizationId>() {
             Ok(id) => self.0.directory.by_id(id),
             Err(_) => self.0.directory.by_slug(id_or_slug),
         };
+        let mut entry = look();
+        if entry.is_none() && self.catch_up().await? {
+            entry = look();
+        }
         Ok(entry.map(|entry| entry.scope(by.0)))
     }
 }
 
 impl Sqlite {
+    /// Something is not known: whether another process has written it just now. A key that `postroom apikey create` made
+    /// works in the next moment, not only when the keeper has looked.
+    pub(super) async fn catch_up(&self) -> Result<bool> {
+        if !self.0.directory.may_catch_up() {
+            return Ok(false);
+        }
+        let (engine, now) = (self.0.clone(), self.now());
+        self.0.readers.borrow(move |connection| engine.directory.catch_up(connection, &engine.vault, now)).await
+    }
+
     /// Nobody waits for this to be written, and a full queue skips it.
     fn note_use(&self, key: &Key, now: Timestamp) {
         let (now, noted) = (now.as_millis(), key.noted_at.load(Ordering::Relaxed));

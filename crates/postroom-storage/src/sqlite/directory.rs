@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
@@ -24,6 +25,9 @@ use crate::worker::{Endpoint, EndpointKey};
 use crate::{Actor, Result, Scope};
 
 pub(super) use load::{MANDRILL, endpoint as load_endpoint};
+
+/// How often unknown things are looked for in what other processes wrote.
+const CATCH_UP_EVERY: Duration = Duration::from_millis(100);
 
 /// One organization with everything of it that is asked for all the time.
 pub(super) struct Entry {
@@ -89,6 +93,8 @@ pub(super) struct Directory {
     known: RwLock<Known>,
     /// Held while an entry is read and put in place.
     reload: Mutex<()>,
+    /// What another process had changed when everything was last read, and when that was last asked for.
+    seen: Mutex<(i64, Instant)>,
 }
 
 #[derive(Default)]
@@ -130,7 +136,8 @@ impl Known {
 impl Directory {
     /// Reads everything.
     pub(super) fn load(connection: &Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
-        let directory = Self { known: RwLock::default(), reload: Mutex::new(()) };
+        let seen = Mutex::new((revision(connection)?, Instant::now()));
+        let directory = Self { known: RwLock::default(), reload: Mutex::new(()), seen };
         directory.reload_all(connection, vault, now)?;
         Ok(directory)
     }
@@ -146,6 +153,28 @@ impl Directory {
         }
         *self.known.write() = known;
         Ok(())
+    }
+
+    /// For something that is not known: reads everything again if another process has changed anything since. Asked at
+    /// most ten times a second, so that whoever guesses keys or names does not make work. Returns whether it did.
+    pub(super) fn catch_up(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<bool> {
+        let mut seen = self.seen.lock();
+        if seen.1.elapsed() < CATCH_UP_EVERY {
+            return Ok(false);
+        }
+        seen.1 = Instant::now();
+        let found = revision(connection)?;
+        if found == seen.0 {
+            return Ok(false);
+        }
+        self.reload_all(connection, vault, now)?;
+        seen.0 = found;
+        Ok(true)
+    }
+
+    /// Whether [`Directory::catch_up`] may be asked now.
+    pub(super) fn may_catch_up(&self) -> bool {
+        self.seen.try_lock().is_some_and(|seen| seen.1.elapsed() >= CATCH_UP_EVERY)
     }
 
     /// Reads one organization again.
@@ -190,6 +219,11 @@ impl Directory {
         let entry = known.entries.get(known.owners.get(&key)?)?;
         Some((entry.endpoints.get(&key)?.endpoint.clone(), entry.clone()))
     }
+}
+
+/// Moved by every command that changed configuration.
+fn revision(connection: &Connection) -> Result<i64> {
+    Ok(connection.prepare_cached("select value from revision")?.query_row([], |row| row.get(0))?)
 }
 
 impl Entry {

@@ -17,8 +17,11 @@ use crate::{Error, Receiver, Result, Scope};
 #[async_trait]
 impl Receiver for Sqlite {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
-        let Some(entry) = self.0.directory.by_slug(organization_slug) else { return Ok(None) };
-        Ok(self.fresh(entry).await?.source(source_name))
+        let found = self.source_known(organization_slug, source_name).await?;
+        if found.is_none() && self.catch_up().await? {
+            return self.source_known(organization_slug, source_name).await;
+        }
+        Ok(found)
     }
 
     async fn event_record(&self, event: NewEvent) -> Result<Recorded> {
@@ -35,6 +38,11 @@ impl Receiver for Sqlite {
 }
 
 impl Sqlite {
+    async fn source_known(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
+        let Some(entry) = self.0.directory.by_slug(organization_slug) else { return Ok(None) };
+        Ok(self.fresh(entry).await?.source(source_name))
+    }
+
     /// Everything about an event that needs no transaction.
     fn resolve(&self, event: NewEvent) -> Result<Record> {
         if self.0.mode == Mode::Beside {
