@@ -99,7 +99,7 @@ pub fn add(file: &Path) -> anyhow::Result<()> {
     let old = Secret::from(fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?);
     Keyring::parse(&old)?;
     let fresh = Keyring::generate();
-    let both = Secret::new([fresh.expose(), b"\n", old.expose()].concat());
+    let both = Secret::new([fresh.expose(), b"\n", old.expose().trim_ascii()].concat());
     replace(file, &both).with_context(|| format!("{} cannot be replaced", file.display()))
 }
 

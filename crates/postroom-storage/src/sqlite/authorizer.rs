@@ -21,7 +21,8 @@ const NOTE_EVERY_MS: i64 = 60_000;
 impl Authorizer for Sqlite {
     async fn key_find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<KeyCaller>> {
         let mut found = self.0.directory.key(hash);
-        if found.is_none() && self.catch_up().await? {
+        if found.is_none() {
+            self.catch_up().await?;
             found = self.0.directory.key(hash);
         }
         let Some((key, entry)) = found else { return Ok(None) };
@@ -42,7 +43,8 @@ impl Authorizer for Sqlite {
             Err(_) => self.0.directory.by_slug(id_or_slug),
         };
         let mut entry = look();
-        if entry.is_none() && self.catch_up().await? {
+        if entry.is_none() {
+            self.catch_up().await?;
             entry = look();
         }
         Ok(entry.map(|entry| entry.scope(by.0)))
@@ -50,11 +52,12 @@ impl Authorizer for Sqlite {
 }
 
 impl Sqlite {
-    /// Something is not known: whether another process has written it just now. A key that `postroom apikey create` made
-    /// works in the next moment, not only when the keeper has looked.
-    pub(super) async fn catch_up(&self) -> Result<bool> {
-        if !self.0.directory.may_catch_up() {
-            return Ok(false);
+    /// Something is not known: sees what another process has written by now. A key that `postroom apikey create` made
+    /// works in the next moment, not only when the keeper has looked; who asks too often waits for a tenth of a second.
+    pub(super) async fn catch_up(&self) -> Result<()> {
+        tokio::time::sleep(self.0.directory.catches_up_in()).await;
+        if !self.0.directory.catches_up_in().is_zero() {
+            return Ok(());
         }
         let (engine, now) = (self.0.clone(), self.now());
         self.0.readers.borrow(move |connection| engine.directory.catch_up(connection, &engine.vault, now)).await

@@ -94,7 +94,7 @@ pub(super) struct Directory {
     /// Held while an entry is read and put in place.
     reload: Mutex<()>,
     /// What another process had changed when everything was last read, and when that was last asked for.
-    seen: Mutex<(i64, Instant)>,
+    seen: Mutex<(i64, Option<Instant>)>,
 }
 
 #[derive(Default)]
@@ -136,7 +136,7 @@ impl Known {
 impl Directory {
     /// Reads everything.
     pub(super) fn load(connection: &Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
-        let seen = Mutex::new((revision(connection)?, Instant::now()));
+        let seen = Mutex::new((revision(connection)?, None));
         let directory = Self { known: RwLock::default(), reload: Mutex::new(()), seen };
         directory.reload_all(connection, vault, now)?;
         Ok(directory)
@@ -156,25 +156,25 @@ impl Directory {
     }
 
     /// For something that is not known: reads everything again if another process has changed anything since. Asked at
-    /// most ten times a second, so that whoever guesses keys or names does not make work. Returns whether it did.
-    pub(super) fn catch_up(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<bool> {
+    /// most ten times a second, so that whoever guesses keys or names does not make work.
+    pub(super) fn catch_up(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<()> {
         let mut seen = self.seen.lock();
-        if seen.1.elapsed() < CATCH_UP_EVERY {
-            return Ok(false);
+        if !left(seen.1).is_zero() {
+            return Ok(());
         }
-        seen.1 = Instant::now();
+        seen.1 = Some(Instant::now());
         let found = revision(connection)?;
-        if found == seen.0 {
-            return Ok(false);
+        if found != seen.0 {
+            self.reload_all(connection, vault, now)?;
+            seen.0 = found;
         }
-        self.reload_all(connection, vault, now)?;
-        seen.0 = found;
-        Ok(true)
+        Ok(())
     }
 
-    /// Whether [`Directory::catch_up`] may be asked now.
-    pub(super) fn may_catch_up(&self) -> bool {
-        self.seen.try_lock().is_some_and(|seen| seen.1.elapsed() >= CATCH_UP_EVERY)
+    /// How long until [`Directory::catch_up`] looks again.
+    pub(super) fn catches_up_in(&self) -> Duration {
+        // Somebody is looking at this moment: that is as good as having looked.
+        self.seen.try_lock().map_or(CATCH_UP_EVERY, |seen| left(seen.1))
     }
 
     /// Reads one organization again.
@@ -219,6 +219,11 @@ impl Directory {
         let entry = known.entries.get(known.owners.get(&key)?)?;
         Some((entry.endpoints.get(&key)?.endpoint.clone(), entry.clone()))
     }
+}
+
+/// Until the next look.
+fn left(looked: Option<Instant>) -> Duration {
+    looked.map_or(Duration::ZERO, |looked| CATCH_UP_EVERY.saturating_sub(looked.elapsed()))
 }
 
 /// Moved by every command that changed configuration.

@@ -18,7 +18,8 @@ use crate::{Error, Receiver, Result, Scope};
 impl Receiver for Sqlite {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
         let found = self.source_known(organization_slug, source_name).await?;
-        if found.is_none() && self.catch_up().await? {
+        if found.is_none() {
+            self.catch_up().await?;
             return self.source_known(organization_slug, source_name).await;
         }
         Ok(found)
