@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An event that was recorded is handed over from memory ([`Lanes`] implements [`postroom_storage::Handoff`]); what does
-//! not fit there waits in storage and comes back through the loader, as do retries. [`run`] works until it is told to
+//! not fit there waits in storage and comes back through the loader, as do retries. [`run()`] works until it is told to
 //! stop, and then drains. Nothing in memory is the only copy of anything: whatever is not recorded as delivered or dead
 //! comes back after a restart.
 //!

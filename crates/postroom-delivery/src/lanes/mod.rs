@@ -62,7 +62,7 @@ impl Default for LaneLimits {
     }
 }
 
-/// See the [module](self). Made before storage is opened, which it is handed to; [`crate::run`] empties it.
+/// See the [module](self). Made before storage is opened, which it is handed to; [`crate::run()`] empties it.
 #[derive(Debug)]
 pub struct Lanes {
     state: Mutex<State>,

@@ -43,7 +43,7 @@ pub fn note(text: impl Display) {
 /// Prints a JSON value on one line.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &Value) -> io::Result<()> {
     line(value)
 }
@@ -89,7 +89,7 @@ pub fn status_style(status: &str) -> Style {
 /// Rows under a title line, as wide as the terminal allows; not folded where nobody looks.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn table(titles: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
     use comfy_table::{ContentArrangement, Table, presets};
     let mut table = Table::new();
