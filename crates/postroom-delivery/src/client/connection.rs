@@ -213,3 +213,48 @@ impl std::fmt::Debug for Pool {
         write!(f, "Pool({} idle)", self.idle.lock().len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair(listener: &TcpListener) -> (Connection, TcpStream) {
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Connection::open(Stream::Plain(ours.unwrap())).await.ok().unwrap(), theirs.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_bounded_counted_and_dropped_once_the_receiver_has_closed_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let in_all = Arc::new(AtomicUsize::new(0));
+        let pools = [Pool::new(in_all.clone()), Pool::new(in_all.clone())];
+        let count = || in_all.load(Ordering::Relaxed);
+        let mut theirs = Vec::new();
+        for pool in [&pools[0], &pools[0], &pools[1]] {
+            let (connection, stream) = pair(&listener).await;
+            pool.put(connection);
+            theirs.push(stream);
+        }
+        assert_eq!(count(), 3);
+        theirs.remove(0);
+        let swept = async {
+            while count() > 2 {
+                pools[0].sweep();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), swept).await.unwrap();
+        assert!(pools[0].take().is_some());
+        assert!(pools[0].take().is_none());
+        assert_eq!(count(), 1);
+        in_all.store(IDLE_IN_ALL_MAX, Ordering::Relaxed);
+        pools[0].put(pair(&listener).await.0);
+        assert!(pools[0].take().is_none(), "no room for another");
+        in_all.store(1, Ordering::Relaxed);
+        drop(pools);
+        assert_eq!(count(), 0);
+    }
+}

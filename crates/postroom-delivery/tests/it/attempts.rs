@@ -178,7 +178,7 @@ async fn every_kind_of_answer_has_its_meaning_within_the_deadline() {
     let mut receivers = Vec::new();
     for (name, reply, status, error, success) in answers() {
         let receiver = Receiver::always(reply).await;
-        let target = room.endpoint_with(&receiver.url("/"), |settings| settings.timeout_ms = Some(1000)).await;
+        let target = room.endpoint_with(&receiver.url("/"), |settings| settings.timeout_ms = Some(2000)).await;
         let event = room.record(&target).await;
         receivers.push((receiver, event, name, status, error, success));
     }

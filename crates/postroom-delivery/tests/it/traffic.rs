@@ -133,7 +133,7 @@ async fn a_retry_that_is_due_soon_is_made_soon() {
     room.record_many(&target, 20).await;
     let attempts = room.attempts(40).await;
     // All waiting deliveries are walked over after five seconds: these did not wait for that.
-    assert!((1.0..4.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+    assert!((1.0..4.9).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     assert!(attempts[20..].iter().all(|one| one.next == Transition::Done && one.attempt.number == 2));
     assert_eq!(receiver.count(), 40);
 }
