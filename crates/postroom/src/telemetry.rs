@@ -16,9 +16,12 @@ static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 pub fn install() {
     HANDLE.get_or_init(|| {
         let builder = PrometheusBuilder::new();
-        let builder =
-            builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS).expect("buckets");
-        let builder = builder.set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &EVENTS).expect("buckets");
+        let builder = builder
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .expect("there is at least one bucket");
+        let builder = builder
+            .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &EVENTS)
+            .expect("there is at least one bucket");
         let handle = builder.install_recorder().expect("no other recorder is installed in this program");
         metrics::describe_gauge!("postroom_build_info", "Always 1; the version is its label");
         metrics::gauge!("postroom_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
