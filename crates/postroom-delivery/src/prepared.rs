@@ -159,7 +159,7 @@ fn server_name(host: &UrlHost<&str>) -> Result<ServerName<'static>, String> {
 #[cfg(test)]
 mod tests {
     use postroom_domain::{EventId, Timestamp};
-    use postroom_storage::worker::OrganizationKey;
+    use postroom_storage::worker::{EventKey, OrganizationKey};
 
     use super::*;
 
@@ -204,7 +204,7 @@ mod tests {
             header("x-bad-value", "a\r\nb: c"),
         ]);
         let event = StoredEvent {
-            seq: 1,
+            key: EventKey::new(1),
             organization: OrganizationKey::new(1),
             id: EventId::new(Timestamp::ZERO),
             event_type: "push".to_owned(),

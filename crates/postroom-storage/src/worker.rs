@@ -39,11 +39,23 @@ impl OrganizationKey {
     }
 }
 
+/// An event inside this engine: a row number, or its id where the log has no numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventKey(pub(crate) u128);
+
+impl EventKey {
+    /// The event an engine keeps under this number.
+    #[must_use]
+    pub fn new(number: u128) -> Self {
+        Self(number)
+    }
+}
+
 /// A delivery inside this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryKey {
-    /// The event's place in the log.
-    pub event: i64,
+    /// The event.
+    pub event: EventKey,
     /// The endpoint.
     pub endpoint: EndpointKey,
     /// 0 for the original, k for the k-th replay.
@@ -106,8 +118,8 @@ pub struct Endpoint {
 /// A recorded event, as delivery needs it.
 #[derive(Debug)]
 pub struct StoredEvent {
-    /// Its place in the log.
-    pub seq: i64,
+    /// Inside this engine.
+    pub key: EventKey,
     /// Whose it is: work is shared out fairly among organizations.
     pub organization: OrganizationKey,
     /// The id endpoints see as `webhook-id`.
@@ -124,7 +136,7 @@ impl StoredEvent {
     /// The original delivery of this event to an endpoint.
     #[must_use]
     pub fn delivery(&self, endpoint: EndpointKey) -> DeliveryKey {
-        DeliveryKey { event: self.seq, endpoint, run: 0 }
+        DeliveryKey { event: self.key, endpoint, run: 0 }
     }
 }
 

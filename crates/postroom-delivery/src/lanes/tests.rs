@@ -8,7 +8,7 @@ use postroom_domain::delivery::DeadReason;
 use postroom_domain::egress::Policy;
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
 use postroom_domain::{EndpointId, EventId, OrganizationId, Timestamp};
-use postroom_storage::worker::{DeliveryKey, Endpoint, EndpointKey, OrganizationKey, StoredEvent};
+use postroom_storage::worker::{DeliveryKey, Endpoint, EndpointKey, EventKey, OrganizationKey, StoredEvent};
 use proptest::prelude::*;
 
 use super::state::{Sign, State, Turn};
@@ -32,10 +32,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
 }
 
+fn event_key(number: i64) -> EventKey {
+    EventKey::new(number.unsigned_abs().into())
+}
+
 /// Endpoint `e` belongs to organization `e / 100`.
-fn job(endpoint: i64, seq: i64, bytes: usize, stored: bool) -> Job {
+fn job(endpoint: i64, event: i64, bytes: usize, stored: bool) -> Job {
     let event = StoredEvent {
-        seq,
+        key: event_key(event),
         organization: OrganizationKey::new(endpoint / 100),
         id: EventId::floor(CLOCK),
         event_type: "a".to_owned(),
@@ -265,7 +269,7 @@ fn no_delivery_is_taken_from_storage_that_is_held_already_or_was_settled_meanwhi
     bench.load(100, vec![(at(-1), job(100, 3, 10, true))], false);
     let settled_before = bench.pop().unwrap();
     let settled_after = bench.pop().unwrap();
-    assert_eq!((in_hand.event, settled_before.event, settled_after.event), (1, 2, 3));
+    assert_eq!((in_hand.event, settled_before.event, settled_after.event), (event_key(1), event_key(2), event_key(3)));
     bench.end(settled_before, Sign::Success);
     bench.fresh(100, 4, 10);
     assert!(bench.state.load_begin(key, bench.now).is_some());
@@ -273,7 +277,7 @@ fn no_delivery_is_taken_from_storage_that_is_held_already_or_was_settled_meanwhi
     let rows = [1, 3, 4, 5].map(|seq| (at(-1), job(100, seq, 10, true)));
     bench.load(100, rows.to_vec(), false);
     let left: Vec<_> = std::iter::from_fn(|| bench.pop()).map(|delivery| delivery.event).collect();
-    assert_eq!(left, [4, 5]);
+    assert_eq!(left, [event_key(4), event_key(5)]);
     bench.check();
 }
 
@@ -288,12 +292,12 @@ fn what_is_read_replaces_what_was_read_before_and_waits_for_its_time() {
     // A person discards 1 and tries 3 now.
     assert!(bench.state.load_begin(key, bench.now).is_some());
     bench.load(100, vec![row(0, 3), row(2, 2)], false);
-    assert_eq!(bench.pop().unwrap().event, 3);
+    assert_eq!(bench.pop().unwrap().event, event_key(3));
     assert!(bench.pop().is_none());
     bench.state.tick(bench.now, at(1));
     assert!(bench.pop().is_none());
     bench.state.tick(bench.now, at(2));
-    assert_eq!(bench.pop().unwrap().event, 2);
+    assert_eq!(bench.pop().unwrap().event, event_key(2));
     assert_eq!(bench.state.next_tick(), (None, None));
     bench.check();
 }
@@ -423,7 +427,7 @@ proptest! {
         }
         bench.check();
         let out: HashSet<_> = out.into_iter().map(|delivery| (delivery.endpoint, delivery.event)).collect();
-        let expected: HashSet<_> = expected.into_iter().map(|(endpoint, seq)| (EndpointKey::new(endpoint), seq)).collect();
+        let expected: HashSet<_> = expected.into_iter().map(|(endpoint, seq)| (EndpointKey::new(endpoint), event_key(seq))).collect();
         prop_assert_eq!(out, expected);
         prop_assert_eq!((bench.state.fresh, bench.state.stored, bench.state.in_flight), (0, 0, 0));
     }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
 
 use crate::Error;
+use crate::worker::EventKey;
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
@@ -93,6 +94,18 @@ pub(super) fn headers(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<(Stri
     match row.get_ref(index)?.as_blob_or_null()? {
         Some(blob) => serde_json::from_slice(blob).map_err(|error| bad_column(index, error)),
         None => Ok(Vec::new()),
+    }
+}
+
+/// An event by its place in the log.
+impl EventKey {
+    pub(super) fn from_seq(seq: i64) -> Self {
+        Self(u128::from(seq.cast_unsigned()))
+    }
+
+    /// Its place in the log. Only places come in, so nothing is cut off.
+    pub(super) fn seq(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
     }
 }
 

@@ -67,7 +67,7 @@ impl Exception {
 
 /// The exception of a delivery, if it has one.
 pub(super) fn find(connection: &Connection, delivery: DeliveryKey) -> rusqlite::Result<Option<Exception>> {
-    let key: [&dyn rusqlite::ToSql; 3] = [&delivery.endpoint.0, &delivery.event, &delivery.run];
+    let key: [&dyn rusqlite::ToSql; 3] = [&delivery.endpoint.0, &delivery.event.seq(), &delivery.run];
     rows::one(connection, FIND, &key, Exception::read)
 }
 
@@ -81,7 +81,7 @@ pub(super) fn put(
 ) -> rusqlite::Result<()> {
     connection.prepare_cached(PUT)?.execute(rusqlite::params![
         delivery.endpoint.0,
-        delivery.event,
+        delivery.event.seq(),
         delivery.run,
         exception.org,
         exception.state.as_str(),
@@ -105,7 +105,7 @@ pub(super) fn delete(
     delivery: DeliveryKey,
     before: &Exception,
 ) -> rusqlite::Result<()> {
-    connection.prepare_cached(DELETE)?.execute((delivery.endpoint.0, delivery.event, delivery.run))?;
+    connection.prepare_cached(DELETE)?.execute((delivery.endpoint.0, delivery.event.seq(), delivery.run))?;
     effects.count(before.org, before.state, -1);
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::reads::event::{self, EventRow};
 use super::rows;
 use super::writer::{Effects, ExceptionState};
 use crate::api::DeliveryView;
-use crate::worker::{DeliveryKey, EndpointKey};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 use crate::{Actor, Error, Handoff, Result};
 
 /// By the unique index on id.
@@ -128,7 +128,7 @@ impl Moves<'_> {
         for target in targets {
             target.check()?;
             let run = self.new_run(&event, target.key, actor)?;
-            let key = DeliveryKey { event: event.seq, endpoint: target.key, run };
+            let key = DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: target.key, run };
             let waiting = Exception::untried(self.org, self.now, self.now);
             exceptions::put(self.connection, self.effects, key, None, &waiting)?;
             self.effects.wake(target.key);

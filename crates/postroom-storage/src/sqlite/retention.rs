@@ -13,7 +13,7 @@ use super::exceptions;
 use super::rows;
 use super::writer::{Effects, ExceptionState, stored_hash};
 use crate::Result;
-use crate::worker::{DeliveryKey, EndpointKey};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
 /// The most rows one step deletes, but for an event with more deliveries than that.
 const ROWS: usize = 500;
@@ -140,7 +140,7 @@ impl Old {
         let originals = self.targets.iter().map(|endpoint| (*endpoint, 0));
         let mut found = Vec::new();
         for (endpoint, run) in originals.chain(runs) {
-            let delivery = DeliveryKey { event: self.seq, endpoint: EndpointKey(endpoint), run };
+            let delivery = DeliveryKey { event: EventKey::from_seq(self.seq), endpoint: EndpointKey(endpoint), run };
             match exceptions::find(connection, delivery)? {
                 Some(waiting) if waiting.state == ExceptionState::Waiting => return Ok(0),
                 exception => found.push((delivery, exception)),

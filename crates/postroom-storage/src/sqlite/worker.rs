@@ -10,7 +10,7 @@ use super::convert::{broken, headers, moment, pack_headers};
 use super::writer::Settle;
 use super::{Changed, Sqlite, configuration, rows};
 use crate::worker::{
-    DeliveryKey, Due, Endpoint, EndpointKey, OrganizationKey, Settlement, StoredEvent, Transition, Worker,
+    DeliveryKey, Due, Endpoint, EndpointKey, EventKey, OrganizationKey, Settlement, StoredEvent, Transition, Worker,
 };
 use crate::{Error, Result};
 
@@ -130,7 +130,7 @@ fn due(
     while due.is_empty() || bytes < max_bytes {
         let Some(row) = rows.next()? else { break };
         let event = StoredEvent {
-            seq: row.get(0)?,
+            key: EventKey::from_seq(row.get(0)?),
             organization: OrganizationKey(row.get(5)?),
             id: EventId::from_bytes(row.get(6)?),
             event_type: row.get(7)?,
@@ -139,7 +139,7 @@ fn due(
         };
         bytes += event.body.len();
         due.push(Due {
-            delivery: DeliveryKey { event: event.seq, endpoint, run: row.get(1)? },
+            delivery: DeliveryKey { event: event.key, endpoint, run: row.get(1)? },
             event: Arc::new(event),
             due_at: moment(row, 2)?,
             attempts: row.get(3)?,

@@ -32,7 +32,7 @@ const NEWEST: &str = select_attempt!(
 /// The newest 100 attempts of a delivery of the organization, first to last.
 pub(in crate::sqlite) fn list(connection: &Connection, org: i64, id: DeliveryId) -> Result<Vec<AttemptView>> {
     let key = delivery::key(connection, org, id)?;
-    let mut attempts = rows::all(connection, NEWEST, &[&key.event, &key.endpoint.0, &key.run], read)?;
+    let mut attempts = rows::all(connection, NEWEST, &[&key.event.seq(), &key.endpoint.0, &key.run], read)?;
     attempts.reverse();
     Ok(attempts)
 }

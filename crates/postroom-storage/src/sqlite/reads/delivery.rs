@@ -13,7 +13,7 @@ use crate::sqlite::convert::{broken, moment, word_or_none};
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
-use crate::worker::{DeliveryKey, EndpointKey};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 use crate::{Error, Handoff, Result};
 
 /// Index: attempt_by_event.
@@ -42,7 +42,8 @@ pub(super) struct Run {
 
 /// All runs of an event, in the order of lists: the highest endpoint first, of one endpoint the newest run first.
 pub(super) fn runs(connection: &Connection, event: &EventRow) -> Result<Vec<Run>> {
-    let key = |endpoint, run| DeliveryKey { event: event.seq, endpoint: EndpointKey(endpoint), run };
+    let key =
+        |endpoint, run| DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: EndpointKey(endpoint), run };
     let mut runs = rows::all(connection, REPLAYS, &[&event.seq], |row| {
         Ok(Run { key: key(row.get(0)?, row.get(1)?), created_at: moment(row, 2)? })
     })?;
@@ -59,7 +60,7 @@ pub(super) fn run(connection: &Connection, event: &EventRow, endpoint: i64, run:
     } else {
         event.targets.contains(&endpoint).then(|| event.id.created_at())
     };
-    let key = DeliveryKey { event: event.seq, endpoint: EndpointKey(endpoint), run };
+    let key = DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: EndpointKey(endpoint), run };
     Ok(created_at.map(|created_at| Run { key, created_at }))
 }
 
@@ -111,7 +112,7 @@ struct Newest {
 
 impl Standing {
     pub(super) fn read(connection: &Connection, key: DeliveryKey) -> Result<Self> {
-        let newest = rows::one(connection, NEWEST, &[&key.event, &key.endpoint.0, &key.run], |row| {
+        let newest = rows::one(connection, NEWEST, &[&key.event.seq(), &key.endpoint.0, &key.run], |row| {
             Ok(Newest {
                 id: AttemptId::from_bytes(row.get(0)?),
                 number: row.get(1)?,

@@ -178,7 +178,7 @@ impl Thread {
         }
         for fresh in &batch.fresh {
             let memory = fresh.memory.clone();
-            self.state.outstanding.push(fresh.event.seq, fresh.org, now.as_millis(), memory);
+            self.state.outstanding.push(fresh.event.key.seq(), fresh.org, now.as_millis(), memory);
         }
         // Handed over before anybody is answered: who was acknowledged finds the delivery under way.
         for fresh in batch.fresh {

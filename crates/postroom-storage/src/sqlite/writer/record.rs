@@ -11,7 +11,7 @@ use crate::receiver::Recorded;
 use crate::sqlite::convert::{pack_targets, targets};
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::reads::activity::Happened;
-use crate::worker::{OrganizationKey, StoredEvent};
+use crate::worker::{DeliveryKey, EventKey, OrganizationKey, StoredEvent};
 use crate::{Error, Result};
 
 /// Appends to the base table and to the unique index of ids.
@@ -93,7 +93,7 @@ impl Turn<'_> {
     /// Each delivery gets a place in memory, or waits as an exception.
     fn hand_over(&mut self, record: Record, seq: i64, id: EventId) -> rusqlite::Result<()> {
         let event = StoredEvent {
-            seq,
+            key: EventKey::from_seq(seq),
             organization: OrganizationKey(record.org),
             id,
             event_type: record.event_type.to_string(),
@@ -115,7 +115,7 @@ impl Turn<'_> {
                     fresh.memory.push(endpoint);
                 }
             } else {
-                let delivery = crate::worker::DeliveryKey { event: seq, endpoint, run: 0 };
+                let delivery = DeliveryKey { event: EventKey::from_seq(seq), endpoint, run: 0 };
                 let waiting = Exception::untried(record.org, self.now, self.now);
                 exceptions::put(self.connection, &mut self.batch.effects, delivery, None, &waiting)?;
                 self.batch.effects.wake(endpoint);

@@ -7,7 +7,7 @@ use super::effects::Effects;
 use crate::sqlite::convert::targets;
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::rows;
-use crate::worker::{DeliveryKey, EndpointKey};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
 /// The one row.
 const WATERMARK: &str = "select watermark from progress";
@@ -35,7 +35,8 @@ pub(in crate::sqlite) fn recover(connection: &mut Connection, now: Timestamp) ->
         let last = *last;
         for (event, org, endpoints) in events {
             for endpoint in endpoints {
-                let delivery = DeliveryKey { event, endpoint: EndpointKey(endpoint), run: 0 };
+                let delivery =
+                    DeliveryKey { event: EventKey::from_seq(event), endpoint: EndpointKey(endpoint), run: 0 };
                 let attempted = rows::one(&transaction, ATTEMPTED, &[&event, &endpoint], |_| Ok(()))?.is_some();
                 if !attempted && exceptions::find(&transaction, delivery)?.is_none() {
                     let waiting = Exception::untried(org, now, now);

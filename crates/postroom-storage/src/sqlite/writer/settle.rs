@@ -8,7 +8,7 @@ use super::effects::ExceptionState;
 use super::queue::Settle;
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::reads::activity::Happened;
-use crate::worker::{Attempt, Transition};
+use crate::worker::{Attempt, DeliveryKey, EventKey, Transition};
 
 /// Appends to the base table and to index attempt_by_event, which ascends too.
 const INSERT: &str = "insert into attempt (id, org, event, endpoint, run, number, succeeded, status, error, duration_ms, \
@@ -25,9 +25,9 @@ impl Turn<'_> {
             self.append_attempt(settle, attempt, headers.as_deref())?;
         }
         let delivery = settle.delivery;
-        let in_memory = delivery.run == 0 && self.state.outstanding.settle(delivery.event, delivery.endpoint);
+        let in_memory = delivery.run == 0 && self.state.outstanding.settle(delivery.event.seq(), delivery.endpoint);
         if in_memory {
-            self.batch.settled.push((delivery.event, delivery.endpoint));
+            self.batch.settled.push((delivery.event.seq(), delivery.endpoint));
         }
         let before = if in_memory { None } else { exceptions::find(self.connection, delivery)? };
         let Some(after) = follow(settle, before.as_ref(), self.now) else {
@@ -48,7 +48,7 @@ impl Turn<'_> {
         self.connection.prepare_cached(INSERT)?.execute(params![
             attempt.id.to_bytes(),
             settle.org,
-            settle.delivery.event,
+            settle.delivery.event.seq(),
             settle.delivery.endpoint.0,
             settle.delivery.run,
             attempt.number,
@@ -71,7 +71,7 @@ impl Turn<'_> {
         let before = self.now - self.settings.slow_after;
         let (before, now) = (before.as_millis(), self.now.as_millis());
         for (event, org, endpoint) in self.state.outstanding.older_than(before, now, SLOW_AT_ONCE) {
-            let delivery = crate::worker::DeliveryKey { event, endpoint, run: 0 };
+            let delivery = DeliveryKey { event: EventKey::from_seq(event), endpoint, run: 0 };
             let due_at = self.now + self.settings.attempt_timeout(endpoint);
             let waiting = Exception::untried(org, due_at, self.now);
             exceptions::put(self.connection, &mut self.batch.effects, delivery, None, &waiting)?;

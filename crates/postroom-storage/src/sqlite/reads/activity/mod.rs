@@ -18,7 +18,7 @@ use super::attempt::{self, select_attempt};
 use super::delivery::{self, Viewer};
 use super::{People, event};
 use crate::api::{Activity, ActivityId, ActivityStream};
-use crate::worker::DeliveryKey;
+use crate::worker::{DeliveryKey, EventKey};
 use crate::{Handoff, Result};
 
 /// How many items are read from the database at once.
@@ -216,10 +216,10 @@ fn show_event(
 fn show_attempt(connection: &Connection, org: i64, row: i64, viewer: &mut Viewer<'_>) -> Result<Option<Activity>> {
     let found = crate::sqlite::rows::one(connection, ATTEMPT, &[&row, &org], |row| {
         let endpoint = crate::worker::EndpointKey(row.get(9)?);
-        Ok((attempt::read(row)?, DeliveryKey { event: row.get(8)?, endpoint, run: row.get(10)? }))
+        Ok((attempt::read(row)?, DeliveryKey { event: EventKey::from_seq(row.get(8)?), endpoint, run: row.get(10)? }))
     })?;
     let Some((attempt, key)) = found else { return Ok(None) };
-    let Some(event) = event::at(connection, org, key.event)? else { return Ok(None) };
+    let Some(event) = event::at(connection, org, key.event.seq())? else { return Ok(None) };
     let Some(run) = delivery::run(connection, &event, key.endpoint.0, key.run)? else { return Ok(None) };
     let view = viewer.view(&event, run)?;
     Ok(Some(Activity::Attempt(Box::new(view), Box::new(attempt))))

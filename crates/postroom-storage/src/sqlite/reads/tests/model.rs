@@ -15,7 +15,7 @@ use crate::api::{DeliveryFilter, EventFilter};
 use crate::sqlite::convert::pack_targets;
 use crate::sqlite::migrate;
 use crate::sqlite::receiver::guard_hash;
-use crate::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey, StoredEvent};
 
 /// The organization whose lists are read; the other one is 2.
 pub(super) const ORG: i64 = 1;
@@ -298,9 +298,9 @@ impl Log {
     fn deliver(&self, key: DeliveryKey, org: i64, stands: Stands) {
         let (endpoint, run) = (key.endpoint.0, key.run);
         if run > 0 {
-            let values = (key.event, endpoint, run);
+            let values = (key.event.seq(), endpoint, run);
             self.connection.execute("insert into replay values (?1, ?2, ?3, 5, 'operator')", values).unwrap();
-            let values = (endpoint, key.event, run);
+            let values = (endpoint, key.event.seq(), run);
             self.connection.execute("insert into delivery_by_endpoint values (?1, ?2, ?3)", values).unwrap();
         }
         let (state, attempts, of_schedule, succeeded) = match stands {
@@ -314,7 +314,7 @@ impl Log {
             self.connection
                 .execute(
                     "insert into attempt values (null, ?1, ?2, ?3, ?4, ?5, ?6, ?7, 200, null, 1, 1, '', null, null)",
-                    params![[9_u8; 16], org, key.event, endpoint, run, number, succeeded && number == attempts],
+                    params![[9_u8; 16], org, key.event.seq(), endpoint, run, number, succeeded && number == attempts],
                 )
                 .unwrap();
         }
@@ -322,7 +322,7 @@ impl Log {
             self.connection
                 .execute(
                     "insert into exception values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, null, 1)",
-                    params![endpoint, key.event, run, org, state, attempts, of_schedule],
+                    params![endpoint, key.event.seq(), run, org, state, attempts, of_schedule],
                 )
                 .unwrap();
         }
@@ -437,7 +437,7 @@ fn deliveries_of(spec: &Spec, seq: i64) -> Vec<(DeliveryKey, Stands, u32)> {
     let each = all.into_iter().flat_map(|(run, two)| [1, 2].into_iter().zip(two).map(move |(n, one)| (run, n, one)));
     each.filter_map(|(run, number, stands)| {
         let endpoint = EndpointKey(spec.org * 10 + i64::from(number));
-        stands.map(|stands| (DeliveryKey { event: seq, endpoint, run }, stands, number))
+        stands.map(|stands| (DeliveryKey { event: EventKey::from_seq(seq), endpoint, run }, stands, number))
     })
     .collect()
 }
