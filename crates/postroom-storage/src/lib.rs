@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod authorizer;
+mod engine;
 pub mod error;
 pub mod handoff;
 pub mod platform;

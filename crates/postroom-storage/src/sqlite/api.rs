@@ -7,13 +7,14 @@ use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Se
 
 use super::configuration::{endpoints, keys, sources};
 use super::moves::{self, Moves};
-use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, page, rejection};
+use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, rejection};
 use super::{Changed, Sqlite, rejections};
 use crate::api::{
     ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
     EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page, PageRequest,
     RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
 };
+use crate::engine::page;
 use crate::{Result, Scope};
 
 #[async_trait]

@@ -1,12 +1,13 @@
 //! Between Rust and columns: errors by what the caller can do, words of enums, lists of headers and of targets.
 
 use postroom_domain::Timestamp;
-use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, Row};
 use serde::de::DeserializeOwned;
-use serde::de::value::{Error as WordError, StrDeserializer};
 
 use crate::Error;
+pub(super) use crate::engine::packed::{broken, pack_headers, pack_targets, to_json};
+use crate::engine::packed::{parse_word, unpack_targets};
 use crate::worker::EventKey;
 
 impl From<rusqlite::Error> for Error {
@@ -31,11 +32,6 @@ pub(super) fn passes_by_itself(error: &rusqlite::Error) -> bool {
                 | ErrorCode::FileLockingProtocolFailed
         )
     )
-}
-
-/// The stored data is not what it should be.
-pub(super) fn broken(what: impl Into<String>) -> Error {
-    Error::Internal(what.into().into())
 }
 
 /// A column that is not what the schema says.
@@ -64,10 +60,6 @@ pub(super) fn word_or_none<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> 
     text.map(|text| parse_word(text).map_err(|error| bad_column(index, error))).transpose()
 }
 
-fn parse_word<T: DeserializeOwned>(text: &str) -> Result<T, WordError> {
-    T::deserialize(StrDeserializer::new(text))
-}
-
 /// A value stored as JSON text.
 pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|error| bad_column(index, error))
@@ -77,16 +69,6 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite
 pub(super) fn json_or_none<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     text.map(|text| serde_json::from_str(text).map_err(|error| bad_column(index, error))).transpose()
-}
-
-/// As JSON text, for a column.
-pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("lists and maps of text always have a JSON form")
-}
-
-/// Headers as one column.
-pub(super) fn pack_headers(headers: &[(String, String)]) -> Vec<u8> {
-    serde_json::to_vec(headers).expect("pairs of text always have a JSON form")
 }
 
 /// Headers from their column; none from null.
@@ -109,32 +91,7 @@ impl EventKey {
     }
 }
 
-/// The endpoints an event goes to, as one column: 4 bytes each, big end first.
-pub(super) fn pack_targets(endpoints: impl Iterator<Item = i64>) -> Vec<u8> {
-    endpoints.flat_map(|endpoint| u32::try_from(endpoint).unwrap_or(u32::MAX).to_be_bytes()).collect()
-}
-
 /// The endpoints an event goes to, from their column.
 pub(super) fn targets(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<i64>> {
-    let blob: FromSqlResult<&[u8]> = match row.get_ref(index)? {
-        ValueRef::Blob(blob) if blob.len().is_multiple_of(4) => Ok(blob),
-        _ => Err(FromSqlError::InvalidType),
-    };
-    Ok(blob?.chunks_exact(4).map(|four| i64::from(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use postroom_domain::delivery::{AttemptError, DeadReason};
-
-    use super::*;
-
-    #[test]
-    fn an_enum_comes_back_from_its_word() {
-        for reason in [DeadReason::RetriesExhausted, DeadReason::EndpointGone, DeadReason::OrganizationInactive] {
-            assert_eq!(parse_word::<DeadReason>(reason.as_str()), Ok(reason));
-        }
-        assert_eq!(parse_word::<AttemptError>("blocked_address"), Ok(AttemptError::BlockedAddress));
-        assert!(parse_word::<AttemptError>("else").is_err());
-    }
+    Ok(unpack_targets(row.get_ref(index)?.as_blob()?).ok_or(FromSqlError::InvalidType)?)
 }

@@ -19,12 +19,12 @@ use postroom_domain::{ApiKeyId, OrganizationId, SourceId, Timestamp};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::vault::Vault;
+use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::worker::{Endpoint, EndpointKey};
 use crate::{Actor, Result, Scope};
 
-pub(super) use load::{MANDRILL, endpoint as load_endpoint};
+pub(super) use load::endpoint as load_endpoint;
 
 /// How often unknown things are looked for in what other processes wrote.
 const CATCH_UP_EVERY: Duration = Duration::from_millis(100);

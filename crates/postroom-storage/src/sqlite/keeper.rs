@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::directory::Directory;
 use super::open::OpenError;
-use super::vault::Vault;
+use crate::engine::vault::Vault;
 
 /// At how many frames (4 KiB each) the log is copied.
 const FRAMES: u32 = 8_000;

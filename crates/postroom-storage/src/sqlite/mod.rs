@@ -48,8 +48,9 @@ pub use self::open::OpenError;
 use self::reads::activity::{Hub, Mark};
 use self::reads::{People, Readers};
 pub use self::rotate::rotate_keys;
-use self::vault::Vault;
+use self::vault::open_vault;
 use self::writer::{Effects, Writer};
+use crate::engine::vault::Vault;
 use crate::worker::EndpointKey;
 use crate::{Error, Handoff, Result, Storage};
 
@@ -105,7 +106,7 @@ struct Engine {
     handoff: Arc<dyn Handoff>,
     health: Arc<Health>,
     hub: Arc<Hub>,
-    rejection_rate: rejections::Rate,
+    rejection_rate: crate::engine::rejections::Rate,
     retention: Duration,
     /// Where the walk over old events goes on.
     retention_after: AtomicI64,
@@ -126,7 +127,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         open::check(&mut connection)?;
     }
     open::bring_up_to_date(&mut connection, lock.is_some())?;
-    let vault = Arc::new(Vault::open(&mut connection, options.keyring)?);
+    let vault = Arc::new(open_vault(&mut connection, options.keyring)?);
     let now = options.clock.now();
     let directory = Directory::load(&connection, &vault, now).map_err(OpenError::unreadable)?;
     let directory = Arc::new(directory);
@@ -177,7 +178,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         handoff: options.handoff,
         health,
         hub,
-        rejection_rate: rejections::Rate::default(),
+        rejection_rate: crate::engine::rejections::Rate::default(),
         retention: options.retention,
         retention_after: AtomicI64::new(0),
         mode: options.mode,

@@ -8,10 +8,11 @@ use rusqlite::Connection;
 
 use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
-use super::reads::{gauges, idempotency, page};
+use super::reads::{gauges, idempotency};
 use super::writer::Effects;
 use super::{Changed, Sqlite, retention};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::engine::page;
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Platform, Result, Scope, SuperAdmin};
 

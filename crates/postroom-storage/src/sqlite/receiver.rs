@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest;
 use postroom_domain::{RejectionId, Timestamp};
 
-use super::convert::pack_headers;
 use super::writer::{Counting, Record};
 use super::{Mode, Sqlite, rejections};
 use crate::api::TestEvent;
+use crate::engine::guard::guard_hash;
+use crate::engine::packed::pack_headers;
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
 use crate::worker::EndpointKey;
 use crate::{Error, Receiver, Result, Scope};
@@ -86,17 +86,4 @@ impl Sqlite {
         let record = Record { endpoints: vec![endpoint], count: Counting::Free, ..self.resolve(event)? };
         self.0.writer.queue.record(Box::new(record)).await
     }
-}
-
-/// What an external id is recognised by: 128 bits of the SHA-256 of whose it is and the id. Ids of sources and of the
-/// organization itself never meet.
-pub(super) fn guard_hash(owner: (u8, i64), external_id: &str) -> [u8; 16] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&[owner.0]);
-    context.update(&owner.1.to_be_bytes());
-    context.update(external_id.as_bytes());
-    let digest = context.finish();
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest.as_ref()[..16]);
-    hash
 }

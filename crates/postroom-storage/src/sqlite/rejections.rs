@@ -1,22 +1,13 @@
 //! Requests that failed verification, kept for their owner to see: bounded in number, in bytes and in rate.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
-use postroom_domain::{EventId, RejectionId, Timestamp};
+use postroom_domain::{EventId, RejectionId};
 use rusqlite::{Connection, params};
 
-use super::convert::pack_headers;
 use super::rows;
+use crate::engine::packed::pack_headers;
+use crate::engine::rejections::{KEPT, KEPT_BYTES};
 use crate::receiver::NewRejection;
 use crate::{Error, Result, Scope};
-
-/// How many are kept of one source in a minute.
-const A_MINUTE: u32 = 60;
-/// How many are kept of one organization.
-const KEPT: i64 = 1_000;
-/// How many bytes of bodies are kept of one organization.
-const KEPT_BYTES: i64 = 64 << 20;
 
 /// Appends.
 const INSERT: &str = "insert into rejection \
@@ -34,24 +25,6 @@ const DELETE: &str = "delete from rejection where org = ?1 and seq <= ?2";
 /// By the unique indexes on id, of both.
 const RESOLVE: &str = "update rejection set event = ?3 \
      where id = ?2 and org = ?1 and exists (select 1 from event where event.id = ?3 and event.org = ?1)";
-
-/// How many requests of each source were kept in the current minute.
-#[derive(Default)]
-pub(super) struct Rate(Mutex<(i64, HashMap<i64, u32>)>);
-
-impl Rate {
-    /// Whether one more may be kept. Counts it.
-    pub(super) fn admits(&self, source: i64, at: Timestamp) -> bool {
-        let minute = at.as_seconds().div_euclid(60);
-        let mut state = self.0.lock();
-        if state.0 != minute {
-            *state = (minute, HashMap::new());
-        }
-        let count = state.1.entry(source).or_default();
-        *count += 1;
-        *count <= A_MINUTE
-    }
-}
 
 /// Keeps a rejected request and forgets the oldest ones above the bounds.
 pub(super) fn keep(connection: &Connection, new: &NewRejection) -> Result<RejectionId> {

@@ -1,16 +1,14 @@
-//! Rows of configuration: what each table's columns mean. Shared by the directory and by what people read.
+//! Rows of configuration as this engine's tables keep them. Shared by the directory and by what people read.
 
-use postroom_domain::api_key::{KeyHash, KeyScope};
-use postroom_domain::delivery::DeadReason;
-use postroom_domain::endpoint::{CustomHeader, EndpointSettings, EndpointUrl};
-use postroom_domain::organization::Plan;
+use postroom_domain::api_key::KeyHash;
+use postroom_domain::endpoint::{EndpointSettings, EndpointUrl};
 use postroom_domain::source::SourceSettings;
-use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, Secret, SourceId, Timestamp};
+use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, SourceId};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use super::convert::{json, json_or_none, moment, moment_or_none, word};
-use super::vault::{self, Vault};
 use crate::api::SecretPeriod;
+pub(super) use crate::engine::rows::{Disabled, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow};
 use crate::{Error, Result};
 
 /// The columns of [`OrganizationRow`].
@@ -24,20 +22,6 @@ macro_rules! select_organization {
     };
 }
 pub(super) use select_organization;
-
-/// An organization as it is stored.
-pub(super) struct OrganizationRow {
-    pub(super) org: i64,
-    pub(super) id: OrganizationId,
-    pub(super) slug: String,
-    pub(super) name: String,
-    pub(super) plan: Plan,
-    pub(super) webhook_limit: Option<u64>,
-    pub(super) is_active: bool,
-    pub(super) mandrill_secret: Option<Vec<u8>>,
-    pub(super) created_at: Timestamp,
-    pub(super) updated_at: Timestamp,
-}
 
 impl OrganizationRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -54,18 +38,6 @@ impl OrganizationRow {
             updated_at: moment(row, 9)?,
         })
     }
-
-    /// Events a calendar month: its own limit or its plan's.
-    pub(super) fn limit(&self) -> Option<u64> {
-        self.webhook_limit.or_else(|| self.plan.webhook_limit())
-    }
-
-    /// Its Mandrill secret, opened.
-    pub(super) fn open_mandrill_secret(&self, vault: &Vault) -> Option<Result<Secret, String>> {
-        let sealed = self.mandrill_secret.as_ref()?;
-        let place = self.id.to_bytes();
-        Some(vault.open_secret(vault::mandrill_secret(&place), sealed).map_err(|error| error.to_string()))
-    }
 }
 
 /// The columns of [`KeyRow`].
@@ -78,20 +50,6 @@ macro_rules! select_key {
     };
 }
 pub(super) use select_key;
-
-/// An API key as it is stored.
-pub(super) struct KeyRow {
-    pub(super) key: i64,
-    pub(super) id: ApiKeyId,
-    pub(super) name: String,
-    pub(super) scopes: Vec<KeyScope>,
-    pub(super) hash: KeyHash,
-    pub(super) last_four: String,
-    pub(super) expires_at: Option<Timestamp>,
-    pub(super) revoked_at: Option<Timestamp>,
-    pub(super) last_used_at: Option<Timestamp>,
-    pub(super) created_at: Timestamp,
-}
 
 impl KeyRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -121,17 +79,6 @@ macro_rules! select_source {
 }
 pub(super) use select_source;
 
-/// A source as it is stored.
-pub(super) struct SourceRow {
-    pub(super) source: i64,
-    pub(super) id: SourceId,
-    pub(super) settings: SourceSettings,
-    pub(super) is_active: bool,
-    pub(super) is_implied: bool,
-    pub(super) created_at: Timestamp,
-    pub(super) updated_at: Timestamp,
-}
-
 impl SourceRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -158,51 +105,6 @@ macro_rules! select_endpoint {
     };
 }
 pub(super) use select_endpoint;
-
-/// An endpoint as it is stored. Its custom headers are still sealed.
-pub(super) struct EndpointRow {
-    pub(super) endpoint: i64,
-    pub(super) id: EndpointId,
-    pub(super) number: u32,
-    settings: EndpointSettings,
-    sealed_headers: Option<Vec<u8>>,
-    pub(super) disabled: Option<Disabled>,
-    pub(super) disabled_at: Option<Timestamp>,
-    pub(super) created_at: Timestamp,
-    pub(super) updated_at: Timestamp,
-    pub(super) is_deleted: bool,
-}
-
-/// Why no events go to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Disabled {
-    /// It answered 410.
-    Gone,
-    /// A person said so.
-    ByPerson,
-}
-
-impl Disabled {
-    /// As it is stored and shown.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::ByPerson => "disabled",
-        }
-    }
-
-    fn parse(text: &str) -> Self {
-        if text == Self::Gone.as_str() { Self::Gone } else { Self::ByPerson }
-    }
-
-    /// What becomes of deliveries that wait for the endpoint.
-    pub(super) fn dead_reason(self) -> DeadReason {
-        match self {
-            Self::Gone => DeadReason::EndpointGone,
-            Self::ByPerson => DeadReason::EndpointDisabled,
-        }
-    }
-}
 
 impl EndpointRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -234,55 +136,9 @@ impl EndpointRow {
             is_deleted: row.get::<_, Option<i64>>(17)?.is_some(),
         })
     }
-
-    /// The settings with their headers, or why the headers cannot be read; without them then.
-    pub(super) fn settings(
-        &self,
-        organization: OrganizationId,
-        vault: &Vault,
-    ) -> (EndpointSettings, Result<(), String>) {
-        let mut settings = self.settings.clone();
-        let Some(sealed) = &self.sealed_headers else { return (settings, Ok(())) };
-        match open_headers(organization, self.id, vault, sealed) {
-            Ok(headers) => {
-                settings.headers = headers;
-                (settings, Ok(()))
-            }
-            Err(error) => (settings, Err(format!("its custom headers cannot be read: {error}"))),
-        }
-    }
-}
-
-fn open_headers(
-    organization: OrganizationId,
-    endpoint: EndpointId,
-    vault: &Vault,
-    sealed: &[u8],
-) -> Result<Vec<CustomHeader>, String> {
-    let (owner, row) = (organization.to_bytes(), endpoint.to_bytes());
-    let plain = vault.open_secret(vault::endpoint_headers(&owner, &row), sealed).map_err(|error| error.to_string())?;
-    let pairs: Vec<(String, Secret)> = serde_json::from_slice(plain.expose()).map_err(|_| "not a list".to_owned())?;
-    pairs.into_iter().map(|(name, value)| CustomHeader::new(&name, value).map_err(|invalid| invalid.detail)).collect()
-}
-
-/// Which table keeps the secrets of what.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum SecretsOf {
-    /// `source_secret`.
-    Source,
-    /// `endpoint_secret`.
-    Endpoint,
 }
 
 impl SecretsOf {
-    /// The table, part of what a ciphertext is bound to.
-    pub(super) fn table(self) -> &'static str {
-        match self {
-            Self::Source => "source_secret",
-            Self::Endpoint => "endpoint_secret",
-        }
-    }
-
     /// Newest first. Indexes: source_secret_by_source, endpoint_secret_by_endpoint.
     fn select(self) -> &'static str {
         match self {
@@ -298,13 +154,6 @@ impl SecretsOf {
     }
 }
 
-/// A secret as it is stored.
-pub(super) struct SecretRow {
-    id: [u8; 16],
-    value: Option<Vec<u8>>,
-    pub(super) period: SecretPeriod,
-}
-
 impl SecretRow {
     /// The newest 20 secrets of a source or an endpoint, newest first, erased ones too.
     pub(super) fn all(connection: &Connection, of: SecretsOf, owner: i64) -> rusqlite::Result<Vec<Self>> {
@@ -317,25 +166,6 @@ impl SecretRow {
             })
         })?;
         rows.collect()
-    }
-
-    /// Whether it is valid at a moment.
-    pub(super) fn is_active(&self, now: Timestamp) -> bool {
-        self.value.is_some() && self.period.expires_at.is_none_or(|end| end > now)
-    }
-
-    /// The secret itself.
-    pub(super) fn open(&self, of: SecretsOf, organization: OrganizationId, vault: &Vault) -> Result<Secret, String> {
-        let sealed = self.value.as_deref().ok_or("it was erased")?;
-        let owner = organization.to_bytes();
-        vault
-            .open_secret(vault::secret_row(of.table(), &owner, &self.id), sealed)
-            .map_err(|error| format!("its secret cannot be read: {error}"))
-    }
-
-    /// When the set of active secrets will next be a smaller one.
-    pub(super) fn next_change(rows: &[Self], now: Timestamp) -> Option<Timestamp> {
-        rows.iter().filter(|row| row.is_active(now)).filter_map(|row| row.period.expires_at).min()
     }
 }
 

@@ -1,88 +1,23 @@
-//! Secrets on their way to and from columns: where each is sealed for, and what the installation keeps for itself.
+//! What the installation keeps for itself in the database: the sentinel that tells whether the keyring is the right
+//! one, and the key of fingerprints.
 
-use aws_lc_rs::hmac;
-use postroom_domain::keyring::{Keyring, KeyringError, Place};
-use postroom_domain::{EndpointId, OrganizationId, Secret};
+use postroom_domain::Secret;
+use postroom_domain::keyring::{Keyring, KeyringError};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::open::OpenError;
-use crate::{Error, Result};
+use crate::engine::vault::{SENTINEL, Vault, meta};
 
-/// What the sentinel says once opened.
-const SENTINEL: &str = "postroom";
-
-/// The keyring, and what is derived under it.
-#[derive(Debug)]
-pub(super) struct Vault {
-    pub(super) keyring: Keyring,
-    fingerprint_key: Secret,
-}
-
-/// The place of the value of a secret row (`source_secret`, `endpoint_secret`): its own random id is the row.
-pub(super) fn secret_row<'a>(table: &'static str, organization: &'a [u8], row: &'a [u8]) -> Place<'a> {
-    Place { table, column: "value", organization, row }
-}
-
-/// The place of an endpoint's custom headers.
-pub(super) fn endpoint_headers<'a>(organization: &'a [u8; 16], endpoint: &'a [u8; 16]) -> Place<'a> {
-    Place { table: "endpoint", column: "headers", organization, row: endpoint }
-}
-
-/// The place of an organization's Mandrill secret.
-pub(super) fn mandrill_secret(organization: &[u8; 16]) -> Place<'_> {
-    Place { table: "organization", column: "mandrill_secret", organization, row: organization }
-}
-
-/// The place of a stored idempotent answer.
-pub(super) fn stored_answer<'a>(organization: &'a [u8; 16], key: &'a str) -> Place<'a> {
-    Place { table: "idempotency", column: "body", organization, row: key.as_bytes() }
-}
-
-/// The place of what belongs to the installation.
-pub(super) fn meta(name: &str) -> Place<'_> {
-    Place { table: "meta", column: "value", organization: b"", row: name.as_bytes() }
-}
-
-impl Vault {
-    /// Checks that the keyring is the one of this database, and makes what a new database lacks.
-    pub(super) fn open(connection: &mut Connection, keyring: Keyring) -> Result<Self, OpenError> {
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let sentinel = kept(&transaction, &keyring, "sentinel", || Secret::from(SENTINEL))?;
-        if sentinel != Secret::from(SENTINEL) {
-            return Err(OpenError::WrongKey(KeyringError::Damaged));
-        }
-        let fingerprint_key = kept(&transaction, &keyring, "fingerprint_key", || Secret::random(32))?;
-        transaction.commit()?;
-        Ok(Self { keyring, fingerprint_key })
+/// Checks that the keyring is the one of this database, and makes what a new database lacks.
+pub(super) fn open_vault(connection: &mut Connection, keyring: Keyring) -> Result<Vault, OpenError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let sentinel = kept(&transaction, &keyring, "sentinel", || Secret::from(SENTINEL))?;
+    if sentinel != Secret::from(SENTINEL) {
+        return Err(OpenError::WrongKey(KeyringError::Damaged));
     }
-
-    /// Opens a column.
-    pub(super) fn open_secret(&self, place: Place<'_>, sealed: &[u8]) -> Result<Secret, KeyringError> {
-        self.keyring.open(place, sealed)
-    }
-
-    /// Equal for equal secrets and telling nothing else: what makes a secret unique without being readable.
-    pub(super) fn fingerprint(&self, secret: &Secret) -> Vec<u8> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.fingerprint_key.expose());
-        hmac::sign(&key, secret.expose()).as_ref().to_vec()
-    }
-
-    /// Custom headers, sealed as one; none for none.
-    pub(super) fn seal_headers(
-        &self,
-        organization: OrganizationId,
-        endpoint: EndpointId,
-        headers: &[postroom_domain::endpoint::CustomHeader],
-    ) -> Result<Option<Vec<u8>>> {
-        if headers.is_empty() {
-            return Ok(None);
-        }
-        let pairs: Vec<(&str, &str)> =
-            headers.iter().map(|header| (header.name(), header.value().expose_str().unwrap_or_default())).collect();
-        let plain = serde_json::to_vec(&pairs).map_err(|error| Error::Internal(error.into()))?;
-        let (owner, row) = (organization.to_bytes(), endpoint.to_bytes());
-        Ok(Some(self.keyring.seal(endpoint_headers(&owner, &row), &Secret::new(plain))))
-    }
+    let fingerprint_key = kept(&transaction, &keyring, "fingerprint_key", || Secret::random(32))?;
+    transaction.commit()?;
+    Ok(Vault::new(keyring, fingerprint_key))
 }
 
 /// A secret of the installation, made when it is not there.

@@ -8,9 +8,9 @@ use rusqlite::{Connection, params};
 
 use super::{SecretOwner, room_for_one_more};
 use crate::api::{EndpointView, NewEndpoint, Rotation};
+use crate::engine::vault::Vault;
 use crate::sqlite::convert::{broken, to_json};
 use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
-use crate::sqlite::vault::Vault;
 use crate::worker::EndpointKey;
 use crate::{Error, Result, Scope};
 

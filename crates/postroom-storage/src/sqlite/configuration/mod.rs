@@ -11,7 +11,7 @@ use postroom_domain::{ApiKeyId, Secret, Timestamp};
 use rusqlite::Connection;
 
 use super::rows::SecretsOf;
-use super::vault::{self, Vault};
+use crate::engine::vault::{self, Vault};
 use crate::error::Unique;
 use crate::{Error, Result};
 

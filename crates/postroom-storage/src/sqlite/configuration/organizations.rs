@@ -4,11 +4,11 @@ use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::taken;
+use crate::engine::configured::MANDRILL;
+use crate::engine::vault::{self, Vault};
 use crate::platform::{NewOrganization, Organization, OrganizationChange};
-use crate::sqlite::directory::MANDRILL;
 use crate::sqlite::rows::{self, OrganizationRow, select_organization};
 use crate::sqlite::usage;
-use crate::sqlite::vault::{self, Vault};
 use crate::{Result, Scope};
 
 /// Unique indexes on id, slug and mandrill_fingerprint decide.

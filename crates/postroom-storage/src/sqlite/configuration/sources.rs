@@ -7,9 +7,9 @@ use rusqlite::{Connection, params};
 
 use super::{SecretOwner, room_for_one_more, taken};
 use crate::api::{NewSource, Rotation, SourceChange, SourceView};
+use crate::engine::vault::Vault;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, SecretRow, SecretsOf, SourceRow, select_source};
-use crate::sqlite::vault::Vault;
 use crate::{Error, Result, Scope};
 
 /// Index source_name decides.

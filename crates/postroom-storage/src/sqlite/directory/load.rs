@@ -4,26 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use postroom_domain::delivery::DeadReason;
-use postroom_domain::invalid::Invalid;
-use postroom_domain::signing::Signer;
-use postroom_domain::source::SourceSettings;
-use postroom_domain::verify::{FieldError, Verifier};
-use postroom_domain::{OrganizationId, Secret, Timestamp};
+use postroom_domain::Timestamp;
 use rusqlite::{Connection, Row};
 
 use super::{Entry, Held, Key};
+use crate::engine::configured::{active, blocked, signer, verifier};
+use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::sqlite::rows::{
     self, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow, select_endpoint, select_key,
     select_organization, select_source,
 };
-use crate::sqlite::vault::Vault;
 use crate::worker::{Endpoint, EndpointKey, OrganizationKey};
 use crate::{Actor, Result, Scope};
-
-/// The name and the provider of the source that an organization's own Mandrill secret implies.
-pub(in crate::sqlite) const MANDRILL: &str = "mandrill";
 
 /// Every organization, in the order they were made. Reads the primary key.
 const ORGANIZATIONS: &str = "select org from organization order by org";
@@ -201,40 +194,4 @@ fn build(
         blocked: blocked(organization, &row),
     };
     Ok((endpoint, SecretRow::next_change(&stored, now)))
-}
-
-/// Why nothing may be sent to an endpoint now.
-fn blocked(organization: &OrganizationRow, row: &EndpointRow) -> Option<DeadReason> {
-    if row.is_deleted {
-        Some(DeadReason::EndpointDeleted)
-    } else if !organization.is_active {
-        Some(DeadReason::OrganizationInactive)
-    } else {
-        row.disabled.map(|disabled| disabled.dead_reason())
-    }
-}
-
-/// Opens the secrets that are valid now, newest first.
-fn active(
-    stored: &[SecretRow],
-    of: SecretsOf,
-    organization: OrganizationId,
-    vault: &Vault,
-    now: Timestamp,
-) -> Vec<Result<Secret, String>> {
-    stored.iter().filter(|row| row.is_active(now)).map(|row| row.open(of, organization, vault)).collect()
-}
-
-/// One secret that cannot be read makes the whole unusable: leaving it out would refuse, or sign, by chance.
-fn verifier(settings: &SourceSettings, secrets: Vec<Result<Secret, String>>) -> Result<Verifier, Vec<FieldError>> {
-    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>().map_err(|detail| {
-        vec![FieldError { field: "secret".to_owned(), invalid: Invalid::new("unreadable", detail) }]
-    })?;
-    Verifier::compile(&settings.provider, &settings.options, &secrets)
-}
-
-/// Signs with every active secret.
-fn signer(secrets: Vec<Result<Secret, String>>) -> Result<Signer, String> {
-    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>()?;
-    Signer::new(&secrets).map_err(|error| error.to_string())
 }

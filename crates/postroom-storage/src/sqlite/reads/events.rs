@@ -12,7 +12,7 @@ use super::event::{EventRow, Viewer, status};
 use super::pager::{Go, Pager, Place};
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{EventFilter, EventView, Page, PageRequest};
-use crate::sqlite::receiver::guard_hash;
+use crate::engine::guard::guard_hash;
 use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
 use crate::sqlite::writer::guard_find;

@@ -10,9 +10,9 @@ use postroom_domain::{OrganizationId, Secret, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::api::{Idempotency, IdempotencyClaim, StoredAnswer};
+use crate::engine::vault::{Vault, stored_answer};
 use crate::sqlite::convert::{broken, moment};
 use crate::sqlite::rows;
-use crate::sqlite::vault::{Vault, stored_answer};
 use crate::{Result, Scope};
 
 /// How long an answer is kept.

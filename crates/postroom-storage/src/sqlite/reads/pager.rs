@@ -76,7 +76,7 @@ pub(super) struct Pager<T> {
 impl<T> Pager<T> {
     pub(super) fn new(request: &PageRequest) -> Self {
         Self {
-            limit: super::page::limit(request),
+            limit: crate::engine::page::limit(request),
             looks: LOOKS,
             bytes: BYTES,
             until: Instant::now() + TIME,

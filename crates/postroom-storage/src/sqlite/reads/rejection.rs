@@ -3,9 +3,9 @@
 use postroom_domain::{EventId, RejectionId, SourceId};
 use rusqlite::{Connection, Row};
 
-use super::page;
 use crate::Result;
 use crate::api::{Page, PageRequest, RejectedRequest, RejectionView};
+use crate::engine::page;
 use crate::sqlite::convert::{headers, moment};
 use crate::sqlite::rows;
 

@@ -13,8 +13,8 @@ use rusqlite::{Connection, Row};
 
 use super::batch::Turn;
 use super::queue::Record;
+use crate::engine::guard::guard_hash;
 use crate::sqlite::convert::targets;
-use crate::sqlite::receiver::guard_hash;
 use crate::sqlite::rows;
 
 /// How many rows of search tables are collected before they are sorted in.

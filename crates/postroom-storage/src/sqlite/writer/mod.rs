@@ -7,7 +7,6 @@
 mod batch;
 mod behind;
 mod effects;
-mod ids;
 mod outstanding;
 mod queue;
 mod record;

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::behind::Behind;
 use super::effects::ExceptionState;
-use super::ids::Ids;
 use super::outstanding::Outstanding;
+use crate::engine::ids::Ids;
 
 /// By primary key.
 const NEWEST_EVENT: &str = "select seq, id from event order by seq desc limit 1";

@@ -12,9 +12,9 @@ use rusqlite::{Connection, params};
 
 use crate::Handoff;
 use crate::api::{DeliveryFilter, EventFilter};
+use crate::engine::guard::guard_hash;
 use crate::sqlite::convert::pack_targets;
 use crate::sqlite::migrate;
-use crate::sqlite::receiver::guard_hash;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey, StoredEvent};
 
 /// The organization whose lists are read; the other one is 2.

@@ -11,14 +11,14 @@ const PAYLOAD_BITS: u32 = 74;
 
 /// Makes ids that ascend, also within a millisecond.
 #[derive(Debug)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     millis: i64,
     payload: u128,
 }
 
 impl Ids {
     /// After the newest id in the log.
-    pub(super) fn after(newest: Option<EventId>) -> Self {
+    pub(crate) fn after(newest: Option<EventId>) -> Self {
         let millis = newest.map_or(0, |id| id.created_at().as_millis());
         // Whatever the newest id's random bits are: the next id is of a later millisecond or has more of them.
         let payload = newest.map_or(0, |id| payload_of(u128::from_be_bytes(id.to_bytes())));
@@ -26,7 +26,7 @@ impl Ids {
     }
 
     /// The next id.
-    pub(super) fn next(&mut self, now: Timestamp) -> EventId {
+    pub(crate) fn next(&mut self, now: Timestamp) -> EventId {
         let now = now.as_millis().max(0);
         if now > self.millis || now < self.millis - STEP_BACK_MS {
             self.millis = now;

@@ -7,13 +7,13 @@ use crate::api::{Page, PageRequest, Position};
 const LIMIT_MAX: usize = 250;
 
 /// How many rows the caller wants, within bounds.
-pub(in crate::sqlite) fn limit(request: &PageRequest) -> usize {
+pub(crate) fn limit(request: &PageRequest) -> usize {
     request.limit.clamp(1, LIMIT_MAX)
 }
 
 /// A page of a list whose places are ids. `rows` reads at most so many rows after a place. A position that is none
 /// finds nothing: the caller has proved that it is one of ours.
-pub(in crate::sqlite) fn by_id<T>(
+pub(crate) fn by_id<T>(
     request: &PageRequest,
     rows: impl FnOnce(Option<[u8; 16]>, i64) -> Result<Vec<T>>,
     id: impl Fn(&T) -> [u8; 16],

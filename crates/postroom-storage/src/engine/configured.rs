@@ -1,0 +1,54 @@
+//! From rows of configuration to what receives and delivers: verifiers, signers, and why nothing is sent.
+
+use postroom_domain::delivery::DeadReason;
+use postroom_domain::invalid::Invalid;
+use postroom_domain::signing::Signer;
+use postroom_domain::source::SourceSettings;
+use postroom_domain::verify::{FieldError, Verifier};
+use postroom_domain::{OrganizationId, Secret, Timestamp};
+
+use super::rows::{EndpointRow, OrganizationRow, SecretRow, SecretsOf};
+use super::vault::Vault;
+use crate::Result;
+
+/// The name and the provider of the source that an organization's own Mandrill secret implies.
+pub(crate) const MANDRILL: &str = "mandrill";
+
+/// Why nothing may be sent to an endpoint now.
+pub(crate) fn blocked(organization: &OrganizationRow, row: &EndpointRow) -> Option<DeadReason> {
+    if row.is_deleted {
+        Some(DeadReason::EndpointDeleted)
+    } else if !organization.is_active {
+        Some(DeadReason::OrganizationInactive)
+    } else {
+        row.disabled.map(|disabled| disabled.dead_reason())
+    }
+}
+
+/// Opens the secrets that are valid now, newest first.
+pub(crate) fn active(
+    stored: &[SecretRow],
+    of: SecretsOf,
+    organization: OrganizationId,
+    vault: &Vault,
+    now: Timestamp,
+) -> Vec<Result<Secret, String>> {
+    stored.iter().filter(|row| row.is_active(now)).map(|row| row.open(of, organization, vault)).collect()
+}
+
+/// One secret that cannot be read makes the whole unusable: leaving it out would refuse, or sign, by chance.
+pub(crate) fn verifier(
+    settings: &SourceSettings,
+    secrets: Vec<Result<Secret, String>>,
+) -> Result<Verifier, Vec<FieldError>> {
+    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>().map_err(|detail| {
+        vec![FieldError { field: "secret".to_owned(), invalid: Invalid::new("unreadable", detail) }]
+    })?;
+    Verifier::compile(&settings.provider, &settings.options, &secrets)
+}
+
+/// Signs with every active secret.
+pub(crate) fn signer(secrets: Vec<Result<Secret, String>>) -> Result<Signer, String> {
+    let secrets: Vec<Secret> = secrets.into_iter().collect::<Result<_, _>>()?;
+    Signer::new(&secrets).map_err(|error| error.to_string())
+}

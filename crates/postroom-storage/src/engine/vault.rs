@@ -1,0 +1,77 @@
+//! Secrets on their way to and from columns: where each is sealed for, and what the installation keeps for itself.
+
+use aws_lc_rs::hmac;
+use postroom_domain::keyring::{Keyring, KeyringError, Place};
+use postroom_domain::{EndpointId, OrganizationId, Secret};
+
+use crate::{Error, Result};
+
+/// What the sentinel says once opened.
+pub(crate) const SENTINEL: &str = "postroom";
+
+/// The keyring, and what is derived under it.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    pub(crate) keyring: Keyring,
+    fingerprint_key: Secret,
+}
+
+/// The place of the value of a secret row (`source_secret`, `endpoint_secret`): its own random id is the row.
+pub(crate) fn secret_row<'a>(table: &'static str, organization: &'a [u8], row: &'a [u8]) -> Place<'a> {
+    Place { table, column: "value", organization, row }
+}
+
+/// The place of an endpoint's custom headers.
+pub(crate) fn endpoint_headers<'a>(organization: &'a [u8; 16], endpoint: &'a [u8; 16]) -> Place<'a> {
+    Place { table: "endpoint", column: "headers", organization, row: endpoint }
+}
+
+/// The place of an organization's Mandrill secret.
+pub(crate) fn mandrill_secret(organization: &[u8; 16]) -> Place<'_> {
+    Place { table: "organization", column: "mandrill_secret", organization, row: organization }
+}
+
+/// The place of a stored idempotent answer.
+pub(crate) fn stored_answer<'a>(organization: &'a [u8; 16], key: &'a str) -> Place<'a> {
+    Place { table: "idempotency", column: "body", organization, row: key.as_bytes() }
+}
+
+/// The place of what belongs to the installation.
+pub(crate) fn meta(name: &str) -> Place<'_> {
+    Place { table: "meta", column: "value", organization: b"", row: name.as_bytes() }
+}
+
+impl Vault {
+    /// What a database was written with: the keyring opens it, and this key makes fingerprints.
+    pub(crate) fn new(keyring: Keyring, fingerprint_key: Secret) -> Self {
+        Self { keyring, fingerprint_key }
+    }
+
+    /// Opens a column.
+    pub(crate) fn open_secret(&self, place: Place<'_>, sealed: &[u8]) -> Result<Secret, KeyringError> {
+        self.keyring.open(place, sealed)
+    }
+
+    /// Equal for equal secrets and telling nothing else: what makes a secret unique without being readable.
+    pub(crate) fn fingerprint(&self, secret: &Secret) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.fingerprint_key.expose());
+        hmac::sign(&key, secret.expose()).as_ref().to_vec()
+    }
+
+    /// Custom headers, sealed as one; none for none.
+    pub(crate) fn seal_headers(
+        &self,
+        organization: OrganizationId,
+        endpoint: EndpointId,
+        headers: &[postroom_domain::endpoint::CustomHeader],
+    ) -> Result<Option<Vec<u8>>> {
+        if headers.is_empty() {
+            return Ok(None);
+        }
+        let pairs: Vec<(&str, &str)> =
+            headers.iter().map(|header| (header.name(), header.value().expose_str().unwrap_or_default())).collect();
+        let plain = serde_json::to_vec(&pairs).map_err(|error| Error::Internal(error.into()))?;
+        let (owner, row) = (organization.to_bytes(), endpoint.to_bytes());
+        Ok(Some(self.keyring.seal(endpoint_headers(&owner, &row), &Secret::new(plain))))
+    }
+}
