@@ -201,8 +201,19 @@ pub struct EndpointSettings {
     pub signature: SignatureScheme,
 }
 
-impl EndpointSettings {
-    /// Whether this endpoint wants an event. `payload` is asked for only when a filter needs it; a payload that is not
+/// What of an endpoint's settings says which events it wants: all that may be known where events are accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// As in [`EndpointSettings`].
+    pub event_types: Vec<EventTypePattern>,
+    /// As in [`EndpointSettings`].
+    pub source_ids: Vec<SourceId>,
+    /// As in [`EndpointSettings`].
+    pub filter: Option<Filter>,
+}
+
+impl Subscription {
+    /// Whether the endpoint wants an event. `payload` is asked for only when a filter needs it; a payload that is not
     /// JSON matches no filter.
     pub fn wants<'a>(
         &self,

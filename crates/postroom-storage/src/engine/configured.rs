@@ -7,18 +7,18 @@ use postroom_domain::source::SourceSettings;
 use postroom_domain::verify::{FieldError, Verifier};
 use postroom_domain::{OrganizationId, Secret, Timestamp};
 
-use super::rows::{EndpointRow, OrganizationRow, SecretRow, SecretsOf};
-use super::vault::Vault;
+use super::rows::{EndpointRow, SecretRow, SecretsOf};
+use super::vault::{self, Vault};
 use crate::Result;
 
 /// The name and the provider of the source that an organization's own Mandrill secret implies.
 pub(crate) const MANDRILL: &str = "mandrill";
 
 /// Why nothing may be sent to an endpoint now.
-pub(crate) fn blocked(organization: &OrganizationRow, row: &EndpointRow) -> Option<DeadReason> {
+pub(crate) fn blocked(organization_active: bool, row: &EndpointRow) -> Option<DeadReason> {
     if row.is_deleted {
         Some(DeadReason::EndpointDeleted)
-    } else if !organization.is_active {
+    } else if !organization_active {
         Some(DeadReason::OrganizationInactive)
     } else {
         row.disabled.map(|disabled| disabled.dead_reason())
@@ -34,6 +34,12 @@ pub(crate) fn active(
     now: Timestamp,
 ) -> Vec<Result<Secret, String>> {
     stored.iter().filter(|row| row.is_active(now)).map(|row| row.open(of, organization, vault)).collect()
+}
+
+/// An organization's own Mandrill secret, opened.
+pub(crate) fn mandrill_secret(organization: OrganizationId, vault: &Vault, sealed: &[u8]) -> Result<Secret, String> {
+    let place = organization.to_bytes();
+    vault.open_secret(vault::mandrill_secret(&place), sealed).map_err(|error| error.to_string())
 }
 
 /// One secret that cannot be read makes the whole unusable: leaving it out would refuse, or sign, by chance.

@@ -1,6 +1,6 @@
 //! Rows of configuration, whatever engine keeps them: what their columns mean, and how their secrets are opened.
 
-use postroom_domain::api_key::{KeyHash, KeyScope};
+use postroom_domain::api_key::KeyScope;
 use postroom_domain::delivery::DeadReason;
 use postroom_domain::endpoint::{CustomHeader, EndpointSettings};
 use postroom_domain::organization::Plan;
@@ -19,7 +19,7 @@ pub(crate) struct OrganizationRow {
     pub(crate) plan: Plan,
     pub(crate) webhook_limit: Option<u64>,
     pub(crate) is_active: bool,
-    pub(crate) mandrill_secret: Option<Vec<u8>>,
+    pub(crate) has_mandrill_secret: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
 }
@@ -29,22 +29,13 @@ impl OrganizationRow {
     pub(crate) fn limit(&self) -> Option<u64> {
         self.webhook_limit.or_else(|| self.plan.webhook_limit())
     }
-
-    /// Its Mandrill secret, opened.
-    pub(crate) fn open_mandrill_secret(&self, vault: &Vault) -> Option<Result<Secret, String>> {
-        let sealed = self.mandrill_secret.as_ref()?;
-        let place = self.id.to_bytes();
-        Some(vault.open_secret(vault::mandrill_secret(&place), sealed).map_err(|error| error.to_string()))
-    }
 }
 
-/// An API key as it is stored.
+/// An API key as it is stored, without its hash.
 pub(crate) struct KeyRow {
-    pub(crate) key: i64,
     pub(crate) id: ApiKeyId,
     pub(crate) name: String,
     pub(crate) scopes: Vec<KeyScope>,
-    pub(crate) hash: KeyHash,
     pub(crate) last_four: String,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revoked_at: Option<Timestamp>,

@@ -6,6 +6,7 @@ use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
 
 use super::configuration::{endpoints, keys, sources};
+use super::grants::Part;
 use super::moves::{self, Moves};
 use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, rejection};
 use super::{Changed, Sqlite, rejections};
@@ -21,7 +22,7 @@ use crate::{Result, Scope};
 impl Api for Sqlite {
     async fn source_create(&self, scope: &Scope, new: NewSource, now: Timestamp) -> Result<SourceView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let value = sources::create(connection, &vault, &scope, &new, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
@@ -30,7 +31,7 @@ impl Api for Sqlite {
 
     async fn source_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<SourceView>> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(scope.org, move |connection| {
+        self.read(Part::Api, scope.org, move |connection| {
             let rows = |after, limit| sources::list(connection, &scope, after, limit, now);
             page::by_id(&request, rows, |view| view.id.to_bytes())
         })
@@ -39,7 +40,7 @@ impl Api for Sqlite {
 
     async fn source_get(&self, scope: &Scope, id: SourceId) -> Result<SourceView> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(scope.org, move |connection| sources::get(connection, &scope, id, now)).await
+        self.read(Part::Api, scope.org, move |connection| sources::get(connection, &scope, id, now)).await
     }
 
     async fn source_update(
@@ -50,7 +51,7 @@ impl Api for Sqlite {
         now: Timestamp,
     ) -> Result<SourceView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let value = sources::update(connection, &vault, &scope, id, change, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
@@ -59,7 +60,7 @@ impl Api for Sqlite {
 
     async fn source_delete(&self, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
         let scope = scope.clone();
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             sources::delete(connection, &scope, id, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value: () })
         })
@@ -74,7 +75,7 @@ impl Api for Sqlite {
         now: Timestamp,
     ) -> Result<SourceView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let value = sources::rotate(connection, &vault, &scope, id, &rotation, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
@@ -83,7 +84,7 @@ impl Api for Sqlite {
 
     async fn endpoint_create(&self, scope: &Scope, new: NewEndpoint, now: Timestamp) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let value = endpoints::create(connection, &vault, &(&scope).into(), &new, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
@@ -92,7 +93,7 @@ impl Api for Sqlite {
 
     async fn endpoint_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<EndpointView>> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.read(scope.org, move |connection| {
+        self.read(Part::Api, scope.org, move |connection| {
             let rows = |after, limit| endpoints::list(connection, &vault, &(&scope).into(), after, limit);
             page::by_id(&request, rows, |view| view.id.to_bytes())
         })
@@ -101,7 +102,8 @@ impl Api for Sqlite {
 
     async fn endpoint_get(&self, scope: &Scope, id: EndpointId) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.read(scope.org, move |connection| endpoints::get(connection, &vault, &(&scope).into(), id)).await
+        self.read(Part::Api, scope.org, move |connection| endpoints::get(connection, &vault, &(&scope).into(), id))
+            .await
     }
 
     async fn endpoint_update(
@@ -112,7 +114,7 @@ impl Api for Sqlite {
         now: Timestamp,
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let (key, value) = endpoints::update(connection, &vault, &(&scope).into(), id, &settings, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
@@ -121,7 +123,7 @@ impl Api for Sqlite {
 
     async fn endpoint_delete(&self, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<()> {
         let scope = scope.clone();
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let key = endpoints::delete(connection, &(&scope).into(), id, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value: () })
         })
@@ -136,7 +138,7 @@ impl Api for Sqlite {
         now: Timestamp,
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let (key, value) = endpoints::set_enabled(connection, &vault, &(&scope).into(), id, enabled, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
@@ -151,7 +153,7 @@ impl Api for Sqlite {
         now: Timestamp,
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             let (key, value) = endpoints::rotate(connection, &vault, &(&scope).into(), id, &rotation, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
@@ -160,12 +162,12 @@ impl Api for Sqlite {
 
     async fn endpoint_secret_reveal(&self, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<Secret> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.write(move |connection, _| endpoints::reveal(connection, &vault, &scope, id, now)).await
+        self.write(Part::Api, move |connection, _| endpoints::reveal(connection, &vault, &scope, id, now)).await
     }
 
     async fn api_key_create(&self, scope: &Scope, new: NewApiKey, now: Timestamp) -> Result<ApiKeyView> {
         let org = scope.org;
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             Ok(Changed { org, wake: Vec::new(), value: keys::create(connection, org, &new, now)? })
         })
         .await
@@ -173,7 +175,7 @@ impl Api for Sqlite {
 
     async fn api_key_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<ApiKeyView>> {
         let org = scope.org;
-        self.read(scope.org, move |connection| {
+        self.read(Part::Api, scope.org, move |connection| {
             page::by_id(&request, |after, limit| keys::list(connection, org, after, limit), |view| view.id.to_bytes())
         })
         .await
@@ -181,12 +183,12 @@ impl Api for Sqlite {
 
     async fn api_key_get(&self, scope: &Scope, id: ApiKeyId) -> Result<ApiKeyView> {
         let org = scope.org;
-        self.read(scope.org, move |connection| keys::get(connection, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| keys::get(connection, org, id)).await
     }
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
         let org = scope.org;
-        self.configure(move |connection, _| {
+        self.configure(Part::Api, move |connection, _| {
             Ok(Changed { org, wake: Vec::new(), value: keys::revoke(connection, org, id, now)? })
         })
         .await
@@ -194,17 +196,18 @@ impl Api for Sqlite {
 
     async fn event_list(&self, scope: &Scope, filter: EventFilter, request: PageRequest) -> Result<Page<EventView>> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(scope.org, move |connection| events::list(connection, &*handoff, org, filter, &request)).await
+        self.read(Part::Api, scope.org, move |connection| events::list(connection, &*handoff, org, filter, &request))
+            .await
     }
 
     async fn event_get(&self, scope: &Scope, id: EventId) -> Result<EventView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(scope.org, move |connection| event::view(connection, &*handoff, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| event::view(connection, &*handoff, org, id)).await
     }
 
     async fn event_payload(&self, scope: &Scope, id: EventId) -> Result<EventPayload> {
         let org = scope.org;
-        self.read(scope.org, move |connection| event::payload(connection, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| event::payload(connection, org, id)).await
     }
 
     async fn event_replay(
@@ -219,7 +222,8 @@ impl Api for Sqlite {
     }
     async fn endpoint_test(&self, scope: &Scope, id: EndpointId, test: TestEvent, now: Timestamp) -> Result<EventView> {
         let org = scope.org;
-        let endpoint = self.read(scope.org, move |connection| moves::enabled_endpoint(connection, org, id)).await?;
+        let endpoint =
+            self.read(Part::Api, scope.org, move |connection| moves::enabled_endpoint(connection, org, id)).await?;
         let recorded = self.record_test(scope, endpoint, test, now).await?;
         self.event_get(scope, recorded.id).await
     }
@@ -229,18 +233,17 @@ impl Api for Sqlite {
         filter: DeliveryFilter,
         request: PageRequest,
     ) -> Result<Page<DeliveryView>> {
-        let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(scope.org, move |connection| deliveries::list(connection, &*handoff, org, &filter, &request)).await
+        self.deliveries(Part::Api, scope, filter, request).await
     }
 
     async fn delivery_get(&self, scope: &Scope, id: DeliveryId) -> Result<DeliveryView> {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.read(scope.org, move |connection| delivery::view(connection, &*handoff, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| delivery::view(connection, &*handoff, org, id)).await
     }
 
     async fn attempt_list(&self, scope: &Scope, id: DeliveryId) -> Result<Vec<AttemptView>> {
         let org = scope.org;
-        self.read(scope.org, move |connection| attempt::list(connection, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| attempt::list(connection, org, id)).await
     }
 
     async fn delivery_retry(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
@@ -252,7 +255,8 @@ impl Api for Sqlite {
         filter: DeliveryFilter,
         request: PageRequest,
     ) -> Result<Page<DeliveryView>> {
-        self.delivery_list(scope, DeliveryFilter { status: Some(DeliveryStatus::DeadLetter), ..filter }, request).await
+        let filter = DeliveryFilter { status: Some(DeliveryStatus::DeadLetter), ..filter };
+        self.deliveries(Part::DeadLetter, scope, filter, request).await
     }
 
     async fn dead_letter_requeue(&self, scope: &Scope, id: DeliveryId, now: Timestamp) -> Result<DeliveryView> {
@@ -268,21 +272,21 @@ impl Api for Sqlite {
         request: PageRequest,
     ) -> Result<Page<RejectionView>> {
         let org = scope.org;
-        self.read(scope.org, move |connection| rejection::list(connection, org, source, &request)).await
+        self.read(Part::Api, scope.org, move |connection| rejection::list(connection, org, source, &request)).await
     }
 
     async fn rejection_get(&self, scope: &Scope, id: RejectionId) -> Result<(RejectionView, RejectedRequest)> {
         let org = scope.org;
-        self.read(scope.org, move |connection| rejection::get(connection, org, id)).await
+        self.read(Part::Api, scope.org, move |connection| rejection::get(connection, org, id)).await
     }
 
     async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
         let scope = scope.clone();
-        self.write(move |connection, _| rejections::resolve(connection, &scope, id, event)).await
+        self.write(Part::Api, move |connection, _| rejections::resolve(connection, &scope, id, event)).await
     }
     async fn idempotency_begin(&self, scope: &Scope, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
         let (vault, owner) = (self.0.vault.clone(), scope.into());
-        self.write(move |connection, _| idempotency::begin(connection, &vault, owner, &claim, now)).await
+        self.write(Part::Api, move |connection, _| idempotency::begin(connection, &vault, owner, &claim, now)).await
     }
 
     async fn idempotency_finish(
@@ -293,7 +297,10 @@ impl Api for Sqlite {
         _now: Timestamp,
     ) -> Result<()> {
         let (vault, owner) = (self.0.vault.clone(), scope.into());
-        self.write(move |connection, _| idempotency::finish(connection, &vault, owner, &claim, answer.as_ref())).await
+        self.write(Part::Api, move |connection, _| {
+            idempotency::finish(connection, &vault, owner, &claim, answer.as_ref())
+        })
+        .await
     }
 
     fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream {
@@ -303,6 +310,17 @@ impl Api for Sqlite {
 }
 
 impl Sqlite {
+    async fn deliveries(
+        &self,
+        part: Part,
+        scope: &Scope,
+        filter: DeliveryFilter,
+        request: PageRequest,
+    ) -> Result<Page<DeliveryView>> {
+        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        self.read(part, org, move |connection| deliveries::list(connection, &*handoff, org, &filter, &request)).await
+    }
+
     /// Changes deliveries of one organization.
     async fn act<T, F>(&self, scope: &Scope, now: Timestamp, act: F) -> Result<T>
     where
@@ -310,7 +328,9 @@ impl Sqlite {
         T: Send + 'static,
     {
         let (org, handoff) = (scope.org, self.0.handoff.clone());
-        self.write(move |connection, effects| act(&mut Moves { connection, effects, handoff: &*handoff, org, now }))
-            .await
+        self.write(Part::DeadLetter, move |connection, effects| {
+            act(&mut Moves { connection, effects, handoff: &*handoff, org, now })
+        })
+        .await
     }
 }

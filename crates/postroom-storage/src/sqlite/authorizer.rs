@@ -8,6 +8,7 @@ use postroom_domain::{OrganizationId, Timestamp};
 
 use super::Sqlite;
 use super::directory::Key;
+use super::grants::Part;
 use crate::scope::KeyCaller;
 use crate::{Actor, Authorizer, Result, Scope, SuperAdmin};
 
@@ -69,7 +70,7 @@ impl Sqlite {
         let due = now.saturating_sub(noted) >= NOTE_EVERY_MS;
         if due && key.noted_at.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let row = key.key;
-            self.0.writer.queue.post(move |connection, _| {
+            self.0.writer.queue.post(Part::Authorizer, move |connection, _| {
                 connection.prepare_cached(NOTE_USE)?.execute((row, now))?;
                 Ok(())
             });

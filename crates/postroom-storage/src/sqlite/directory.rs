@@ -2,7 +2,8 @@
 //!
 //! One entry for each organization, replaced as a whole after each change of its configuration was committed. Whoever
 //! changed something waits for that, so the next request sees it. Entries are read from the database under one lock, so
-//! two reloads cannot leave the older state behind.
+//! two reloads cannot leave the older state behind. Three parts read an entry, each what it may: who proves callers its
+//! keys, who accepts events its sources and subscriptions, who delivers its endpoints.
 
 mod load;
 
@@ -14,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
+use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
 use postroom_domain::{ApiKeyId, OrganizationId, SourceId, Timestamp};
-use rusqlite::Connection;
 use serde_json::Value;
 
+use super::connection::Connection;
+use super::grants::Part;
 use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::worker::{Endpoint, EndpointKey};
@@ -39,9 +42,9 @@ pub(super) struct Entry {
     pub(super) limit: Option<u64>,
     keys: Vec<Arc<Key>>,
     sources: HashMap<String, Arc<Source>>,
-    endpoints: HashMap<EndpointKey, Held>,
     /// The endpoints new events may go to, in the order they were made.
-    routes: Vec<Arc<Endpoint>>,
+    routes: Vec<(EndpointKey, Subscription)>,
+    endpoints: HashMap<EndpointKey, Held>,
     /// When a secret in here ends, so that the entry is no longer right.
     valid_until: Option<Timestamp>,
 }
@@ -83,8 +86,8 @@ impl Entry {
     pub(super) fn wanting(&self, event_type: &EventType, source: Option<SourceId>, body: &[u8]) -> Vec<EndpointKey> {
         let payload: OnceCell<Option<Value>> = OnceCell::new();
         let json = || payload.get_or_init(|| serde_json::from_slice(body).ok()).as_ref();
-        let wants = |endpoint: &&Arc<Endpoint>| endpoint.settings.wants(event_type.as_str(), source, json);
-        self.routes.iter().filter(wants).map(|endpoint| endpoint.key).collect()
+        let wants = |route: &&(EndpointKey, Subscription)| route.1.wants(event_type.as_str(), source, json);
+        self.routes.iter().filter(wants).map(|(endpoint, _)| *endpoint).collect()
     }
 }
 
@@ -135,7 +138,7 @@ impl Known {
 
 impl Directory {
     /// Reads everything.
-    pub(super) fn load(connection: &Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
+    pub(super) fn load(connection: &mut Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
         let seen = Mutex::new((revision(connection)?, None));
         let directory = Self { known: RwLock::default(), reload: Mutex::new(()), seen };
         directory.reload_all(connection, vault, now)?;
@@ -143,7 +146,7 @@ impl Directory {
     }
 
     /// Reads everything again: another process changed something.
-    pub(super) fn reload_all(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<()> {
+    pub(super) fn reload_all(&self, connection: &mut Connection, vault: &Vault, now: Timestamp) -> Result<()> {
         let _one_at_a_time = self.reload.lock();
         let mut known = Known::default();
         for org in load::organizations(connection)? {
@@ -157,7 +160,7 @@ impl Directory {
 
     /// For something that is not known: reads everything again if another process has changed anything since. Asked at
     /// most ten times a second, so that whoever guesses keys or names does not make work.
-    pub(super) fn catch_up(&self, connection: &Connection, vault: &Vault, now: Timestamp) -> Result<()> {
+    pub(super) fn catch_up(&self, connection: &mut Connection, vault: &Vault, now: Timestamp) -> Result<()> {
         let mut seen = self.seen.lock();
         if !left(seen.1).is_zero() {
             return Ok(());
@@ -178,7 +181,7 @@ impl Directory {
     }
 
     /// Reads one organization again.
-    pub(super) fn reload(&self, connection: &Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
+    pub(super) fn reload(&self, connection: &mut Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
         let _one_at_a_time = self.reload.lock();
         let entry = load::entry(connection, vault, org, self.entry(org).as_deref(), now)?;
         let mut known = self.known.write();
@@ -227,7 +230,8 @@ fn left(looked: Option<Instant>) -> Duration {
 }
 
 /// Moved by every command that changed configuration.
-fn revision(connection: &Connection) -> Result<i64> {
+fn revision(connection: &mut Connection) -> Result<i64> {
+    connection.act_as(Part::Platform);
     Ok(connection.prepare_cached("select value from revision")?.query_row([], |row| row.get(0))?)
 }
 

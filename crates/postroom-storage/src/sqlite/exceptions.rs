@@ -3,8 +3,9 @@
 
 use postroom_domain::Timestamp;
 use postroom_domain::delivery::DeadReason;
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
+use super::connection::Connection;
 use super::convert::{moment, word, word_or_none};
 use super::rows;
 use super::writer::{Effects, ExceptionState};
@@ -14,13 +15,26 @@ use crate::worker::DeliveryKey;
 const FIND: &str = "select org, state, due_at, attempts, attempts_of_schedule, reason, since from exception \
      where endpoint = ?1 and event = ?2 and run = ?3";
 
+macro_rules! insert_exception {
+    ($rest:literal) => {
+        concat!(
+            "insert into exception \
+             (endpoint, event, run, org, state, due_at, attempts, attempts_of_schedule, reason, since) \
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            $rest
+        )
+    };
+}
+
+/// Writes indexes exception_due and exception_by_org.
+const ADD: &str = insert_exception!("");
+
 /// By primary key; writes indexes exception_due and exception_by_org.
-const PUT: &str = "insert into exception \
-     (endpoint, event, run, org, state, due_at, attempts, attempts_of_schedule, reason, since) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-     on conflict (endpoint, event, run) do update set state = excluded.state, due_at = excluded.due_at, \
+const PUT: &str = insert_exception!(
+    " on conflict (endpoint, event, run) do update set state = excluded.state, due_at = excluded.due_at, \
      attempts = excluded.attempts, attempts_of_schedule = excluded.attempts_of_schedule, \
-     reason = excluded.reason, since = excluded.since";
+     reason = excluded.reason, since = excluded.since"
+);
 
 /// By primary key.
 const DELETE: &str = "delete from exception where endpoint = ?1 and event = ?2 and run = ?3";
@@ -79,7 +93,30 @@ pub(super) fn put(
     before: Option<ExceptionState>,
     exception: &Exception,
 ) -> rusqlite::Result<()> {
-    connection.prepare_cached(PUT)?.execute(rusqlite::params![
+    if let Some(before) = before {
+        effects.count(exception.org, before, -1);
+    }
+    write(connection, PUT, effects, delivery, exception)
+}
+
+/// Writes the exception of a new delivery, for who may not touch those that are there.
+pub(super) fn add(
+    connection: &Connection,
+    effects: &mut Effects,
+    delivery: DeliveryKey,
+    exception: &Exception,
+) -> rusqlite::Result<()> {
+    write(connection, ADD, effects, delivery, exception)
+}
+
+fn write(
+    connection: &Connection,
+    sql: &'static str,
+    effects: &mut Effects,
+    delivery: DeliveryKey,
+    exception: &Exception,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute(rusqlite::params![
         delivery.endpoint.0,
         delivery.event.seq(),
         delivery.run,
@@ -91,9 +128,6 @@ pub(super) fn put(
         exception.reason.map(DeadReason::as_str),
         exception.since.as_millis(),
     ])?;
-    if let Some(before) = before {
-        effects.count(exception.org, before, -1);
-    }
     effects.count(exception.org, exception.state, 1);
     Ok(())
 }

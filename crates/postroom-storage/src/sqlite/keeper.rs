@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use postroom_domain::Clock;
-use rusqlite::Connection;
 use tracing::warn;
 
+use super::connection::Connection;
 use super::directory::Directory;
+use super::grants::Part;
 use super::open::OpenError;
 use crate::engine::vault::Vault;
 
@@ -58,7 +59,7 @@ struct Rung {
 
 impl Wal {
     /// Counts the frames of a connection's commits, and calls the keeper when there are many.
-    pub(super) fn watch(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
+    pub(super) fn watch(self: &Arc<Self>, connection: &mut rusqlite::Connection) -> rusqlite::Result<()> {
         let wal = self.clone();
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: std::ffi::c_int| {
             let frames = u32::try_from(frames).unwrap_or(0);
@@ -71,8 +72,9 @@ impl Wal {
     }
 
     /// Between two transactions of the writer: copies the last frames, so that the log begins anew with the next one.
-    pub(super) fn finish(&self, connection: &Connection) {
+    pub(super) fn finish(&self, connection: &mut Connection) {
         if self.nearly_copied.swap(false, Ordering::Relaxed) {
+            connection.act_as(Part::Platform);
             // If it does not succeed, the keeper is called again by the next commits.
             let _ = copy(connection);
         }
@@ -121,12 +123,12 @@ pub(super) struct Settings {
 
 impl Keeper {
     /// Starts the thread on a connection of its own.
-    pub(super) fn start(connection: Connection, settings: Settings) -> Result<Self, OpenError> {
-        let seen = revision(&connection)?;
+    pub(super) fn start(mut connection: Connection, settings: Settings) -> Result<Self, OpenError> {
+        let seen = revision(&mut connection)?;
         let wal = settings.wal.clone();
         let thread = std::thread::Builder::new()
             .name("postroom-keeper".to_owned())
-            .spawn(move || settings.run(&connection, seen))
+            .spawn(move || settings.run(&mut connection, seen))
             .map_err(OpenError::Thread)?;
         Ok(Self { wal, thread: Some(thread) })
     }
@@ -147,7 +149,7 @@ impl Drop for Keeper {
 }
 
 impl Settings {
-    fn run(self, connection: &Connection, mut seen: i64) {
+    fn run(self, connection: &mut Connection, mut seen: i64) {
         loop {
             let rung = self.wal.wait();
             if rung.stop {
@@ -173,7 +175,7 @@ impl Settings {
     }
 
     /// Another process says that it changed configuration by moving the revision.
-    fn look(&self, connection: &Connection, seen: &mut i64) -> crate::Result<()> {
+    fn look(&self, connection: &mut Connection, seen: &mut i64) -> crate::Result<()> {
         let now = revision(connection)?;
         if now != *seen {
             self.directory.reload_all(connection, &self.vault, self.clock.now())?;
@@ -183,6 +185,8 @@ impl Settings {
     }
 }
 
-fn revision(connection: &Connection) -> rusqlite::Result<i64> {
+fn revision(connection: &mut Connection) -> rusqlite::Result<i64> {
+    // The directory was read as others.
+    connection.act_as(Part::Platform);
     connection.prepare_cached(REVISION)?.query_row([], |row| row.get(0))
 }

@@ -8,9 +8,11 @@
 mod api;
 mod authorizer;
 mod configuration;
+mod connection;
 mod convert;
 mod directory;
 mod exceptions;
+mod grants;
 mod health;
 mod keeper;
 mod metrics;
@@ -37,10 +39,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use postroom_domain::keyring::Keyring;
 use postroom_domain::{Clock, Timestamp};
-use rusqlite::Connection;
 use tracing::info;
 
+use self::connection::Connection;
 use self::directory::{Directory, Entry};
+use self::grants::Part;
 use self::health::Health;
 use self::keeper::{Keeper, Wal};
 use self::metrics::Metrics;
@@ -122,14 +125,18 @@ struct Engine {
 pub fn open(options: Options) -> Result<Storage, OpenError> {
     open::prepare_directory(&options.data_dir)?;
     let lock = lock(&options)?;
-    let mut connection = open::connect_writer(&options.data_dir)?;
+    let mut file = open::connect_writer(&options.data_dir)?;
     if options.mode == Mode::Serve {
-        open::check(&mut connection)?;
+        open::check(&mut file)?;
     }
-    open::bring_up_to_date(&mut connection, lock.is_some())?;
-    let vault = Arc::new(open_vault(&mut connection, options.keyring)?);
+    open::bring_up_to_date(&mut file, lock.is_some())?;
+    let vault = Arc::new(open_vault(&mut file, options.keyring)?);
+    let wal = Arc::new(Wal::default());
+    wal.watch(&mut file)?;
+    // From here on nothing is done with the database but by a part, as far as it may.
+    let mut connection = Connection::new(file, Part::Platform)?;
     let now = options.clock.now();
-    let directory = Directory::load(&connection, &vault, now).map_err(OpenError::unreadable)?;
+    let directory = Directory::load(&mut connection, &vault, now).map_err(OpenError::unreadable)?;
     let directory = Arc::new(directory);
     if options.mode == Mode::Serve {
         let recovered = writer::recover(&mut connection, now)?;
@@ -140,18 +147,17 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
             );
         }
     }
+    connection.act_as(Part::Api);
     let hub = Arc::new(Hub::new(Mark::newest(&connection)?));
     let readers = Readers::open(&options.data_dir, READERS)?;
     let people = People::open(&options.data_dir)?;
-    let wal = Arc::new(Wal::default());
-    wal.watch(&mut connection)?;
     let keeper = keeper::Settings {
         wal: wal.clone(),
         directory: directory.clone(),
         vault: vault.clone(),
         clock: options.clock.clone(),
     };
-    let keeper = Keeper::start(open::connect(&options.data_dir)?, keeper)?;
+    let keeper = Keeper::start(Connection::new(open::connect(&options.data_dir)?, Part::Platform)?, keeper)?;
     let health = Arc::new(Health::default());
     let settings = writer::Settings {
         clock: options.clock.clone(),
@@ -222,24 +228,24 @@ impl Sqlite {
     }
 
     /// Runs a transaction that is not configuration; resolves when it is durable.
-    async fn write<T, F>(&self, write: F) -> Result<T>
+    async fn write<T, F>(&self, part: Part, write: F) -> Result<T>
     where
-        F: FnOnce(&Connection, &mut Effects) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection, &mut Effects) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.0.writer.queue.run(write).await
+        self.0.writer.queue.run(part, write).await
     }
 
     /// Changes configuration; resolves when it is durable and the directory shows it. A task of its own does it: a
     /// caller that goes away in between must not leave the directory behind the database.
-    async fn configure<T, F>(&self, change: F) -> Result<T>
+    async fn configure<T, F>(&self, part: Part, change: F) -> Result<T>
     where
-        F: FnOnce(&Connection, &mut Effects) -> Result<Changed<T>> + Send + 'static,
+        F: FnOnce(&mut Connection, &mut Effects) -> Result<Changed<T>> + Send + 'static,
         T: Send + 'static,
     {
         let engine = self.clone();
         let task = tokio::spawn(async move {
-            let changed = engine.write(change).await?;
+            let changed = engine.write(part, change).await?;
             engine.reload(changed.org).await?;
             for endpoint in changed.wake {
                 engine.0.handoff.wake(endpoint);
@@ -250,12 +256,12 @@ impl Sqlite {
     }
 
     /// Reads for an organization.
-    async fn read<T, F>(&self, org: i64, read: F) -> Result<T>
+    async fn read<T, F>(&self, part: Part, org: i64, read: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.0.people.read(org, read).await
+        self.0.people.read(part, org, read).await
     }
 
     /// Reads one organization's configuration again.

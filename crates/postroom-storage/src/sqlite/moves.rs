@@ -3,8 +3,9 @@
 
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::{DeliveryId, EndpointId, EventId, Timestamp};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
+use super::connection::Connection;
 use super::exceptions::{self, Exception};
 use super::reads::delivery;
 use super::reads::event::{self, EventRow};

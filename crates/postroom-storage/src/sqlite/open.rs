@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use postroom_domain::keyring::{KeyId, Keyring, KeyringError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::migrate;
+use super::grants::Part;
+use super::{connection, migrate};
 
 /// The database inside the data directory; SQLite puts `-wal` and `-shm` beside it.
 pub(super) const DATABASE_FILE: &str = "postroom.db";
@@ -200,11 +201,11 @@ pub(super) fn connect_existing(data_dir: &Path) -> Result<Option<Connection>, Op
     if data_dir.join(DATABASE_FILE).exists() { connect(data_dir).map(Some) } else { Ok(None) }
 }
 
-/// A connection that cannot write.
-pub(super) fn connect_reader(data_dir: &Path) -> Result<Connection, OpenError> {
+/// A connection that cannot write, and acts for whoever it is lent to.
+pub(super) fn connect_reader(data_dir: &Path) -> Result<connection::Connection, OpenError> {
     let connection = connect(data_dir)?;
     connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
+    Ok(connection::Connection::new(connection, Part::Platform)?)
 }
 
 /// The settings of every connection. WAL with FULL: a commit is on the disk when it returns. Checkpoints are ours to

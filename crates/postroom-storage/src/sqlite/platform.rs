@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use postroom_domain::{OrganizationId, Timestamp};
-use rusqlite::Connection;
 
 use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
+use super::connection::Connection;
+use super::grants::Part;
 use super::reads::{gauges, idempotency};
 use super::writer::Effects;
 use super::{Changed, Sqlite, retention};
@@ -23,8 +24,10 @@ const EVERYBODY: i64 = 0;
 impl Platform for Sqlite {
     async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
         let vault = self.0.vault.clone();
-        self.configure(move |connection, _| {
+        self.configure(Part::Platform, move |connection, _| {
             let (org, organization) = organizations::create(connection, &vault, &new.organization, now)?;
+            // The organization is the super admin's; what is made inside of it is the organization's own.
+            connection.act_as(Part::Api);
             let api_key = keys::create(connection, org, &new.api_key, now)?;
             let owner = Owner { org, organization: organization.id };
             let endpoint = match &new.endpoint {
@@ -40,7 +43,7 @@ impl Platform for Sqlite {
 
     async fn organization_create(&self, _by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
         let vault = self.0.vault.clone();
-        self.configure(move |connection, _| {
+        self.configure(Part::Platform, move |connection, _| {
             let (org, organization) = organizations::create(connection, &vault, &new, now)?;
             Ok(Changed { org, wake: Vec::new(), value: organization })
         })
@@ -49,7 +52,7 @@ impl Platform for Sqlite {
 
     async fn organization_list(&self, _by: SuperAdmin, request: PageRequest) -> Result<Page<Organization>> {
         let now = self.now();
-        self.read(EVERYBODY, move |connection| {
+        self.read(Part::Platform, EVERYBODY, move |connection| {
             page::by_id(
                 &request,
                 |after, limit| organizations::list(connection, after, limit, now),
@@ -61,7 +64,7 @@ impl Platform for Sqlite {
 
     async fn organization_get(&self, _by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
         let now = self.now();
-        self.read(EVERYBODY, move |connection| organizations::get(connection, id, now)).await
+        self.read(Part::Platform, EVERYBODY, move |connection| organizations::get(connection, id, now)).await
     }
 
     async fn organization_update(
@@ -72,7 +75,7 @@ impl Platform for Sqlite {
         now: Timestamp,
     ) -> Result<Organization> {
         let vault = self.0.vault.clone();
-        self.configure(move |connection, _| {
+        self.configure(Part::Platform, move |connection, _| {
             let (org, organization) = organizations::update(connection, &vault, id, change, now)?;
             Ok(Changed { org, wake: Vec::new(), value: organization })
         })
@@ -81,7 +84,7 @@ impl Platform for Sqlite {
 
     async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
         let (scope, now) = (scope.clone(), self.now());
-        self.read(scope.org, move |connection| organizations::of_scope(connection, &scope, now)).await
+        self.read(Part::Platform, scope.org, move |connection| organizations::of_scope(connection, &scope, now)).await
     }
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
@@ -91,7 +94,10 @@ impl Platform for Sqlite {
 
     async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
         let vault = self.0.vault.clone();
-        self.write(move |connection, _| idempotency::begin(connection, &vault, idempotency::NOBODY, &claim, now)).await
+        self.write(Part::Platform, move |connection, _| {
+            idempotency::begin(connection, &vault, idempotency::NOBODY, &claim, now)
+        })
+        .await
     }
 
     async fn idempotency_finish(
@@ -102,7 +108,7 @@ impl Platform for Sqlite {
         _now: Timestamp,
     ) -> Result<()> {
         let vault = self.0.vault.clone();
-        self.write(move |connection, _| {
+        self.write(Part::Platform, move |connection, _| {
             idempotency::finish(connection, &vault, idempotency::NOBODY, &claim, answer.as_ref())
         })
         .await
@@ -115,7 +121,12 @@ impl Platform for Sqlite {
         if let Some(reason) = self.0.health.failure() {
             return Err(crate::Error::Unavailable(reason.into()));
         }
-        self.0.readers.read(|connection| Ok(connection.query_row("select value from revision", [], |_| Ok(()))?)).await
+        self.0
+            .readers
+            .read(Part::Platform, |connection| {
+                Ok(connection.query_row("select value from revision", [], |_| Ok(()))?)
+            })
+            .await
     }
 
     async fn gauges(&self) -> Result<Vec<Gauge>> {
@@ -127,17 +138,19 @@ impl Platform for Sqlite {
             settlements: queue.settlements(),
             wal_bytes: self.0.wal.bytes(),
         };
-        self.0.readers.read(move |connection| gauges::read(connection, known)).await
+        self.0.readers.read(Part::Platform, move |connection| gauges::read(connection, known)).await
     }
 
     async fn upkeep(&self, now: Timestamp) -> Result<bool> {
         let (after, kept) = (self.0.retention_after.load(Ordering::Relaxed), self.0.retention);
-        let step = move |connection: &Connection, effects: &mut Effects| {
+        let step = move |connection: &mut Connection, effects: &mut Effects| {
             let step = retention::events(connection, effects, after, kept, now)?;
             let more = retention::rest(connection, now)?;
+            connection.act_as(Part::Api);
+            retention::secrets(connection, now)?;
             Ok(retention::Step { more: step.more || more, ..step })
         };
-        let step = self.write(step).await?;
+        let step = self.write(Part::Platform, step).await?;
         self.0.retention_after.store(step.after, Ordering::Relaxed);
         Ok(step.more)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use postroom_domain::{RejectionId, Timestamp};
 
+use super::grants::Part;
 use super::writer::{Counting, Record};
 use super::{Mode, Sqlite, rejections};
 use crate::api::TestEvent;
@@ -34,7 +35,7 @@ impl Receiver for Sqlite {
         if !self.0.rejection_rate.admits(rejection.source.key, rejection.received_at) {
             return Ok(None);
         }
-        self.write(move |connection, _| rejections::keep(connection, &rejection).map(Some)).await
+        self.write(Part::Receiver, move |connection, _| rejections::keep(connection, &rejection).map(Some)).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! Requests that failed verification, kept for their owner to see: bounded in number, in bytes and in rate.
 
 use postroom_domain::{EventId, RejectionId};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
+use super::connection::Connection;
 use super::rows;
 use crate::engine::packed::pack_headers;
 use crate::engine::rejections::{KEPT, KEPT_BYTES};

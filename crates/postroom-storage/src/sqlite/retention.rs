@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use postroom_domain::{EventId, Timestamp};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
+use super::connection::Connection;
 use super::convert::targets;
 use super::exceptions;
 use super::rows;
@@ -101,15 +102,20 @@ pub(super) fn events(
     Ok(Step { after: if more { last } else { 0 }, more })
 }
 
-/// One step over everything else that is kept for a time. Returns whether there is more to do.
+/// One step over everything else of which rows are kept for a time. Returns whether there is more to do.
 pub(super) fn rest(connection: &Connection, now: Timestamp) -> Result<bool> {
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
     let before = |kept: Duration| (now - kept).as_millis();
     let rejections = connection.prepare_cached(REJECTIONS)?.execute((before(REJECTIONS_KEPT), limit))?;
     let answers = connection.prepare_cached(ANSWERS)?.execute((before(ANSWERS_KEPT), limit))?;
+    Ok(rejections >= ROWS || answers >= ROWS)
+}
+
+/// Erases secrets that have ended.
+pub(super) fn secrets(connection: &Connection, now: Timestamp) -> Result<()> {
     connection.prepare_cached(SOURCE_SECRETS)?.execute([now.as_millis()])?;
     connection.prepare_cached(ENDPOINT_SECRETS)?.execute([now.as_millis()])?;
-    Ok(rejections >= ROWS || answers >= ROWS)
+    Ok(())
 }
 
 /// An event whose time may have come.

@@ -7,8 +7,10 @@
 use std::path::Path;
 
 use postroom_domain::keyring::{KeyId, Keyring, Place};
-use rusqlite::{Connection, Row, TransactionBehavior};
+use rusqlite::Row;
 
+use super::connection::Connection;
+use super::grants::Part;
 use super::open::{self, OpenError};
 use super::{migrate, rows};
 
@@ -94,14 +96,15 @@ pub fn rotate_keys(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<usize, OpenError> {
     let _lock = open::lock_or_agree(data_dir, keyring.newest())?;
-    let Some(mut connection) = open::connect_existing(data_dir)? else { return Ok(0) };
-    let found = migrate::version(&connection)?;
+    let Some(file) = open::connect_existing(data_dir)? else { return Ok(0) };
+    let found = migrate::version(&file)?;
     if found < migrate::NEWEST {
         return Err(OpenError::Older { found, known: migrate::NEWEST });
     }
+    let mut connection = Connection::new(file, Part::Keys)?;
     let mut total = 0;
     for column in &COLUMNS {
-        total += connection.query_row(column.count, [], |row| row.get::<_, usize>(0))?;
+        total += connection.prepare_cached(column.count)?.query_row([], |row| row.get::<_, usize>(0))?;
     }
     let (mut seen, mut sealed) = (0, 0);
     for column in &COLUMNS {
@@ -145,7 +148,7 @@ impl Column {
         keyring: &Keyring,
         after: &(i64, String),
     ) -> Result<Option<Batch>, OpenError> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction()?;
         let values = rows::all(&transaction, self.select, &[&after.0, &after.1, &BATCH], Value::read)?;
         let Some(last) = values.last().map(|value| value.key.clone()) else { return Ok(None) };
         let (seen, mut sealed) = (values.len(), 0);

@@ -1,11 +1,11 @@
 //! Rows of configuration as this engine's tables keep them. Shared by the directory and by what people read.
 
-use postroom_domain::api_key::KeyHash;
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl};
 use postroom_domain::source::SourceSettings;
 use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, SourceId};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{OptionalExtension, Row, ToSql};
 
+use super::connection::Connection;
 use super::convert::{json, json_or_none, moment, moment_or_none, word};
 use crate::api::SecretPeriod;
 pub(super) use crate::engine::rows::{Disabled, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 macro_rules! select_organization {
     ($where:literal) => {
         concat!(
-            "select org, id, slug, name, plan, webhook_limit, is_active, mandrill_secret, created_at, \
+            "select org, id, slug, name, plan, webhook_limit, is_active, mandrill_fingerprint is not null, created_at, \
              updated_at from organization ",
             $where
         )
@@ -33,7 +33,7 @@ impl OrganizationRow {
             plan: word(row, 4)?,
             webhook_limit: row.get(5)?,
             is_active: row.get(6)?,
-            mandrill_secret: row.get(7)?,
+            has_mandrill_secret: row.get(7)?,
             created_at: moment(row, 8)?,
             updated_at: moment(row, 9)?,
         })
@@ -44,7 +44,7 @@ impl OrganizationRow {
 macro_rules! select_key {
     ($where:literal) => {
         concat!(
-            "select key, id, name, scopes, hash, last_four, expires_at, revoked_at, last_used_at, created_at from api_key ",
+            "select id, name, scopes, last_four, expires_at, revoked_at, last_used_at, created_at from api_key ",
             $where
         )
     };
@@ -54,16 +54,14 @@ pub(super) use select_key;
 impl KeyRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            key: row.get(0)?,
-            id: ApiKeyId::from_bytes(row.get(1)?),
-            name: row.get(2)?,
-            scopes: json(row, 3)?,
-            hash: KeyHash::from_bytes(row.get(4)?),
-            last_four: row.get(5)?,
-            expires_at: moment_or_none(row, 6)?,
-            revoked_at: moment_or_none(row, 7)?,
-            last_used_at: moment_or_none(row, 8)?,
-            created_at: moment(row, 9)?,
+            id: ApiKeyId::from_bytes(row.get(0)?),
+            name: row.get(1)?,
+            scopes: json(row, 2)?,
+            last_four: row.get(3)?,
+            expires_at: moment_or_none(row, 4)?,
+            revoked_at: moment_or_none(row, 5)?,
+            last_used_at: moment_or_none(row, 6)?,
+            created_at: moment(row, 7)?,
         })
     }
 }
@@ -172,7 +170,7 @@ impl SecretRow {
 /// One row by a unique value.
 pub(super) fn one<T>(
     connection: &Connection,
-    sql: &str,
+    sql: &'static str,
     values: &[&dyn ToSql],
     read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
@@ -183,7 +181,7 @@ pub(super) fn one<T>(
 pub(super) fn expect<T>(
     kind: &'static str,
     connection: &Connection,
-    sql: &str,
+    sql: &'static str,
     values: &[&dyn ToSql],
     read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<T> {
@@ -193,7 +191,7 @@ pub(super) fn expect<T>(
 /// Rows of a query.
 pub(super) fn all<T>(
     connection: &Connection,
-    sql: &str,
+    sql: &'static str,
     values: &[&dyn ToSql],
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {

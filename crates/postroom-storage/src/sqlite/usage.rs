@@ -1,6 +1,8 @@
 //! Events counted for each organization and calendar month (UTC), in the transaction of the event itself.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
+
+use super::connection::Connection;
 
 /// By primary key.
 const GET: &str = "select count from usage where org = ?1 and month = ?2";

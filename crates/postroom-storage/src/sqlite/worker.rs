@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use postroom_domain::{EventId, Timestamp};
-use rusqlite::Connection;
 
+use super::connection::Connection;
 use super::convert::{broken, headers, moment, pack_headers};
+use super::grants::Part;
 use super::writer::Settle;
 use super::{Changed, Sqlite, configuration, rows};
 use crate::worker::{
@@ -74,7 +75,7 @@ impl Worker for Sqlite {
     }
 
     async fn endpoint_disable_gone(&self, endpoint: EndpointKey, now: Timestamp) -> Result<()> {
-        self.configure(move |connection, _| {
+        self.configure(Part::Worker, move |connection, _| {
             let org = configuration::endpoints::disable_gone(connection, endpoint, now)?;
             Ok(Changed { org, wake: vec![endpoint], value: () })
         })
@@ -85,7 +86,7 @@ impl Worker for Sqlite {
         let (after, limit) = (after.map_or(i64::MIN, |key| key.0), i64::try_from(limit).unwrap_or(i64::MAX));
         self.0
             .readers
-            .read(move |connection| {
+            .read(Part::Worker, move |connection| {
                 let heads = rows::all(connection, HEADS, &[&after, &limit], |row| {
                     Ok((EndpointKey(row.get(0)?), moment(row, 1)?))
                 })?;
@@ -101,7 +102,10 @@ impl Worker for Sqlite {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Vec<Due>> {
-        self.0.readers.read(move |connection| Ok(due(connection, endpoint, until, limit, max_bytes)?)).await
+        self.0
+            .readers
+            .read(Part::Worker, move |connection| Ok(due(connection, endpoint, until, limit, max_bytes)?))
+            .await
     }
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{EndpointId, OrganizationId, Secret, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{SecretOwner, room_for_one_more};
 use crate::api::{EndpointView, NewEndpoint, Rotation};
 use crate::engine::vault::Vault;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, to_json};
 use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
 use crate::worker::EndpointKey;

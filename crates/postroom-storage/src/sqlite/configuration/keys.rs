@@ -1,11 +1,12 @@
 //! API keys: only their hashes.
 
 use postroom_domain::{ApiKeyId, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::room_for_one_more;
 use crate::Result;
 use crate::api::{ApiKeyView, NewApiKey};
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, KeyRow, select_key};
 

@@ -8,18 +8,18 @@ pub(super) mod sources;
 
 use postroom_domain::keyring::Place;
 use postroom_domain::{ApiKeyId, Secret, Timestamp};
-use rusqlite::Connection;
 
 use super::rows::SecretsOf;
 use crate::engine::vault::{self, Vault};
 use crate::error::Unique;
+use crate::sqlite::connection::Connection;
 use crate::{Error, Result};
 
 /// The most live rows of one kind that an organization may have.
 const MOST: i64 = 1_000;
 
 /// Refuses one more row of a kind. `sql` counts up to the bound and no further.
-fn room_for_one_more(connection: &Connection, sql: &str, org: i64, what: &str) -> Result<()> {
+fn room_for_one_more(connection: &Connection, sql: &'static str, org: i64, what: &str) -> Result<()> {
     let count: i64 = connection.prepare_cached(sql)?.query_row((org, MOST), |row| row.get(0))?;
     if count < MOST {
         return Ok(());

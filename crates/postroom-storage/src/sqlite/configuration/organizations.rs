@@ -1,12 +1,13 @@
 //! Organizations.
 
 use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::taken;
 use crate::engine::configured::MANDRILL;
 use crate::engine::vault::{self, Vault};
 use crate::platform::{NewOrganization, Organization, OrganizationChange};
+use crate::sqlite::connection::Connection;
 use crate::sqlite::rows::{self, OrganizationRow, select_organization};
 use crate::sqlite::usage;
 use crate::{Result, Scope};
@@ -14,7 +15,7 @@ use crate::{Result, Scope};
 /// Unique indexes on id, slug and mandrill_fingerprint decide.
 const INSERT: &str = "insert into organization \
      (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9) returning org";
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)";
 
 /// By the unique index on id.
 const BY_ID: &str = select_organization!("where id = ?1");
@@ -53,23 +54,22 @@ pub(in crate::sqlite) fn create(
     let id = OrganizationId::new(now);
     let sealed = new.mandrill_webhook_secret.as_ref().map(|secret| seal_mandrill(vault, id, secret));
     let (sealed, fingerprint) = sealed.unzip();
-    let org = connection
+    connection
         .prepare_cached(INSERT)?
-        .query_row(
-            params![
-                id.to_bytes(),
-                new.slug,
-                new.name,
-                new.plan.as_str(),
-                new.webhook_limit,
-                new.is_active,
-                sealed,
-                fingerprint,
-                now.as_millis(),
-            ],
-            |row| row.get(0),
-        )
+        .execute(params![
+            id.to_bytes(),
+            new.slug,
+            new.name,
+            new.plan.as_str(),
+            new.webhook_limit,
+            new.is_active,
+            sealed,
+            fingerprint,
+            now.as_millis(),
+        ])
         .map_err(taken)?;
+    // With `returning`, SQLite would look for rows of every table that points here.
+    let org = connection.last_insert_rowid();
     if new.mandrill_webhook_secret.is_some() {
         imply_source(connection, org, now)?;
     }
@@ -165,7 +165,7 @@ fn view(connection: &Connection, row: OrganizationRow, now: Timestamp) -> Result
         slug: row.slug,
         plan: row.plan,
         is_active: row.is_active,
-        has_mandrill_webhook_secret: row.mandrill_secret.is_some(),
+        has_mandrill_webhook_secret: row.has_mandrill_secret,
         created_at: row.created_at,
         updated_at: row.updated_at,
     })

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use postroom_domain::{SourceId, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{SecretOwner, room_for_one_more, taken};
 use crate::api::{NewSource, Rotation, SourceChange, SourceView};
 use crate::engine::vault::Vault;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, SecretRow, SecretsOf, SourceRow, select_source};
 use crate::{Error, Result, Scope};
@@ -37,9 +38,6 @@ const DELETE: &str = "update source set deleted_at = ?2, updated_at = ?2 where s
 
 /// By primary key.
 const TOUCH: &str = "update source set updated_at = ?2 where source = ?1";
-
-/// By primary key.
-const ORGANIZATION_SECRET: &str = "select mandrill_secret is not null from organization where org = ?1";
 
 pub(in crate::sqlite) fn create(
     connection: &Connection,
@@ -71,7 +69,7 @@ pub(in crate::sqlite) fn get(
     id: SourceId,
     now: Timestamp,
 ) -> Result<SourceView> {
-    view(connection, scope, find(connection, scope, id)?, now)
+    view(connection, find(connection, scope, id)?, now)
 }
 
 pub(in crate::sqlite) fn list(
@@ -82,7 +80,7 @@ pub(in crate::sqlite) fn list(
     now: Timestamp,
 ) -> Result<Vec<SourceView>> {
     let rows = rows::all(connection, PAGE, &[&scope.org, &after, &limit], SourceRow::read)?;
-    rows.into_iter().map(|row| view(connection, scope, row, now)).collect()
+    rows.into_iter().map(|row| view(connection, row, now)).collect()
 }
 
 pub(in crate::sqlite) fn update(
@@ -156,14 +154,14 @@ fn secrets(scope: &Scope, source: i64) -> SecretOwner {
     SecretOwner { of: SecretsOf::Source, org: scope.org, organization, owner: source }
 }
 
-fn view(connection: &Connection, scope: &Scope, row: SourceRow, now: Timestamp) -> Result<SourceView> {
+fn view(connection: &Connection, row: SourceRow, now: Timestamp) -> Result<SourceView> {
     let stored = SecretRow::all(connection, SecretsOf::Source, row.source)?;
-    let implied = row.is_implied && connection.query_row(ORGANIZATION_SECRET, [scope.org], |row| row.get(0))?;
     Ok(SourceView {
         id: row.id,
         settings: row.settings,
         is_active: row.is_active,
-        active_secrets: stored.iter().filter(|secret| secret.is_active(now)).count() + usize::from(implied),
+        // A source that is implied is there as long as its organization has the secret.
+        active_secrets: stored.iter().filter(|secret| secret.is_active(now)).count() + usize::from(row.is_implied),
         secret_updated_at: stored.first().map(|secret| secret.period.created_at),
         created_at: row.created_at,
         updated_at: row.updated_at,

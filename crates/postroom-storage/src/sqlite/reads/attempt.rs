@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use postroom_domain::{AttemptId, DeliveryId};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use super::delivery;
 use crate::Result;
 use crate::api::AttemptView;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{headers, word_or_none};
 use crate::sqlite::rows;
 use crate::worker::{Attempt, Response};

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{Break, Continue};
 
 use postroom_domain::EndpointId;
 use postroom_domain::delivery::DeliveryStatus;
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Row, ToSql};
 
 use super::delivery::{self, Run, Viewer};
 use super::event::{self, EventRow};
@@ -13,6 +13,7 @@ use super::events::is_between;
 use super::pager::{Go, Pager, Place};
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{DeliveryFilter, DeliveryView, Page, PageRequest};
+use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
 use crate::{Error, Handoff, Result};
@@ -197,7 +198,7 @@ impl List<'_> {
         (span.upto >= span.from).then(|| top.min(self.after))
     }
 
-    fn steps(&mut self, sql: &str, values: &[&dyn ToSql]) -> Result<Go> {
+    fn steps(&mut self, sql: &'static str, values: &[&dyn ToSql]) -> Result<Go> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(values)?;
         while let Some(row) = rows.next()? {

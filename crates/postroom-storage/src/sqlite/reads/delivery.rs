@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use postroom_domain::delivery::{AttemptError, DeliveryStatus};
 use postroom_domain::{AttemptId, DeliveryId, EndpointId, Timestamp};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use super::event::{self, EventRow};
 use crate::api::DeliveryView;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, moment, word_or_none};
 use crate::sqlite::exceptions::{self, Exception};
 use crate::sqlite::rows;

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::event::Direction;
 use postroom_domain::{EventId, SourceId};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use super::delivery;
 use super::scan::select_event;
 use crate::api::{EventPayload, EventView};
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{headers, targets};
 use crate::sqlite::rows;
 use crate::{Handoff, Result};
@@ -26,6 +27,9 @@ const PAYLOAD: &str = "select headers, body from event where id = ?1 and org = ?
 /// By primary key; deleted sources too, because their events stay.
 const SOURCE: &str = "select id from source where source = ?1";
 
+/// By primary key. The payload is not read: its length is in the row's header.
+const PAYLOAD_BYTES: &str = "select length(body) from event where seq = ?1";
+
 /// An event as it is stored, without its headers and payload.
 #[derive(Debug, Clone)]
 pub(in crate::sqlite) struct EventRow {
@@ -36,7 +40,6 @@ pub(in crate::sqlite) struct EventRow {
     pub(in crate::sqlite) external_id: Option<String>,
     /// Endpoints that it went to at first.
     pub(in crate::sqlite) targets: Vec<i64>,
-    pub(in crate::sqlite) payload_bytes: u64,
 }
 
 impl EventRow {
@@ -49,7 +52,6 @@ impl EventRow {
             event_type: row.get(4)?,
             external_id: row.get(5)?,
             targets: targets(row, 6)?,
-            payload_bytes: row.get(7)?,
         })
     }
 
@@ -140,8 +142,12 @@ impl<'a> Viewer<'a> {
             created_at: event.id.created_at(),
             status,
             deliveries: u32::try_from(event.targets.len()).unwrap_or(u32::MAX),
-            payload_bytes: event.payload_bytes,
+            payload_bytes: self.payload_bytes(event.seq)?,
         })
+    }
+
+    fn payload_bytes(&self, seq: i64) -> Result<u64> {
+        rows::expect("event", self.connection, PAYLOAD_BYTES, &[&seq], |row| row.get(0))
     }
 
     fn source(&mut self, source: i64) -> Result<SourceId> {

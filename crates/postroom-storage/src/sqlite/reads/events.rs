@@ -6,13 +6,14 @@ use memchr::memmem::Finder;
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::event::EventTypePattern;
 use postroom_domain::{SourceId, Timestamp};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use super::event::{EventRow, Viewer, status};
 use super::pager::{Go, Pager, Place};
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{EventFilter, EventView, Page, PageRequest};
 use crate::engine::guard::guard_hash;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
 use crate::sqlite::writer::guard_find;
@@ -172,9 +173,10 @@ impl Check<'_> {
 
     fn contains_text(&self, event: &EventRow, pager: &mut Pager<EventView>) -> Result<bool> {
         let Some(finder) = &self.finder else { return Ok(true) };
-        pager.searched(event.payload_bytes);
         let found = rows::one(self.connection, BODY, &[&event.seq], |row| {
-            Ok(finder.find(row.get_ref(0)?.as_blob()?).is_some())
+            let body = row.get_ref(0)?.as_blob()?;
+            pager.searched(u64::try_from(body.len()).unwrap_or(u64::MAX));
+            Ok(finder.find(body).is_some())
         })?;
         Ok(found.unwrap_or(false))
     }

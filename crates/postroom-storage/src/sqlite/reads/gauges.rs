@@ -1,9 +1,8 @@
 //! Figures for `/metrics` that nobody counts on the way.
 
-use rusqlite::Connection;
-
 use crate::Result;
 use crate::platform::Gauge;
+use crate::sqlite::connection::Connection;
 
 /// What the writer knows.
 #[derive(Debug, Clone, Copy)]

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_domain::{OrganizationId, Secret, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use crate::api::{Idempotency, IdempotencyClaim, StoredAnswer};
 use crate::engine::vault::{Vault, stored_answer};
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, moment};
 use crate::sqlite::rows;
 use crate::{Result, Scope};

@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use super::grants::Part;
 use super::open::{self, OpenError};
+use crate::sqlite::connection::Connection;
 use crate::{Error, Result};
 pub(super) use people::People;
 
@@ -45,19 +46,23 @@ impl Readers {
         Ok(Self { idle: Arc::new(Mutex::new(idle)), free: Arc::new(Semaphore::new(connections)) })
     }
 
-    /// Runs `read` on one snapshot of the database.
-    pub(super) async fn read<T, F>(&self, read: F) -> Result<T>
+    /// Runs `read` for a part on one snapshot of the database.
+    pub(super) async fn read<T, F>(&self, part: Part, read: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.borrow(|connection| read(&*connection.unchecked_transaction()?)).await
+        let read = move |connection: &mut Connection| {
+            connection.act_as(part);
+            read(&*connection.snapshot()?)
+        };
+        self.borrow(read).await
     }
 
-    /// Runs `read` on a connection; each statement sees what is committed by then.
+    /// Runs `read` on a connection; it says for which parts, and what is one snapshot.
     pub(super) async fn borrow<T, F>(&self, read: F) -> Result<T>
     where
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let turn = tokio::time::timeout(PATIENCE, self.free.clone().acquire_owned());
@@ -66,8 +71,10 @@ impl Readers {
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let Some(connection) = idle.lock().pop() else { return Err(super::convert::broken("no reader is idle")) };
-            let lent = Lent { connection: Some(connection), idle };
-            let Some(connection) = &lent.connection else { return Err(super::convert::broken("no reader is idle")) };
+            let mut lent = Lent { connection: Some(connection), idle };
+            let Some(connection) = &mut lent.connection else {
+                return Err(super::convert::broken("no reader is idle"));
+            };
             read(connection)
         });
         task.await.map_err(|ended| Error::Internal(ended.into()))?

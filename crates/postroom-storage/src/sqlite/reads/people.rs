@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{PATIENCE, Readers};
+use crate::sqlite::connection::Connection;
+use crate::sqlite::grants::Part;
 use crate::sqlite::open::OpenError;
 use crate::{Error, Result};
 
@@ -30,9 +31,9 @@ impl People {
         Ok(Self { readers: Readers::open(data_dir, CONNECTIONS)?, shares: Shares::default() })
     }
 
-    /// Runs `read` for an organization on one snapshot of the database. Waits for the organization's turn and then for
+    /// Runs `read` for an organization, as a part may, on one snapshot of the database. Waits for the organization's turn and then for
     /// a connection, 2 seconds each at most.
-    pub(in crate::sqlite) async fn read<T, F>(&self, org: i64, read: F) -> Result<T>
+    pub(in crate::sqlite) async fn read<T, F>(&self, part: Part, org: i64, read: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
@@ -43,7 +44,7 @@ impl People {
         // Both go when the read is done: also then when the caller has gone before.
         let held = (turn, share);
         self.readers
-            .read(move |connection| {
+            .read(part, move |connection| {
                 let _held: (OwnedSemaphorePermit, Share) = held;
                 read(connection)
             })
@@ -107,12 +108,12 @@ mod tests {
                         released.lock().recv().unwrap();
                         Ok(())
                     };
-                    people.read(1, wait).await
+                    people.read(Part::Api, 1, wait).await
                 })
             })
             .collect();
         (0..SHARE).for_each(|_| begins.recv().unwrap());
-        assert_eq!(people.read(2, |_| Ok(7)).await.unwrap(), 7);
+        assert_eq!(people.read(Part::Api, 2, |_| Ok(7)).await.unwrap(), 7);
         assert!(begins.try_recv().is_err(), "more than its share runs");
         slow.iter().for_each(|_| release.send(()).unwrap());
         for read in slow {
@@ -120,6 +121,6 @@ mod tests {
         }
         assert!(people.shares.0.lock().is_empty());
         people.close();
-        assert!(matches!(people.read(1, |_| Ok(())).await, Err(Error::Unavailable(_))));
+        assert!(matches!(people.read(Part::Api, 1, |_| Ok(())).await, Err(Error::Unavailable(_))));
     }
 }

@@ -1,11 +1,12 @@
 //! Requests that failed verification, as the owner of their source sees them.
 
 use postroom_domain::{EventId, RejectionId, SourceId};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use crate::Result;
 use crate::api::{Page, PageRequest, RejectedRequest, RejectionView};
 use crate::engine::page;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{headers, moment};
 use crate::sqlite::rows;
 

@@ -5,10 +5,11 @@
 //! is missed or seen twice when the border moves between two pages.
 
 use postroom_domain::{EventId, Timestamp};
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Row, ToSql};
 
 use super::pager::{Go, Place};
 use crate::Result;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
 use crate::sqlite::writer::ExceptionState;
 
@@ -21,12 +22,11 @@ const FIRST_FROM: &str = "select seq from event where id >= ?1 order by id limit
 /// By the unique index on id.
 const LAST_BEFORE: &str = "select seq from event where id < ?1 order by id desc limit 1";
 
-/// The columns of [`super::event::EventRow`]. Neither headers nor payload are read: a length is in the row's header.
+/// The columns of [`super::event::EventRow`]. Neither headers nor payload are read.
 macro_rules! select_event {
     ($rest:literal) => {
         concat!(
-            "select event.seq, event.org, event.id, event.source, event.type, event.external_id, event.targets, \
-             length(event.body) ",
+            "select event.seq, event.org, event.id, event.source, event.type, event.external_id, event.targets ",
             $rest
         )
     };
@@ -91,7 +91,7 @@ impl Span {
         before: Option<Timestamp>,
         upto: i64,
     ) -> rusqlite::Result<Self> {
-        let find = |sql, at: Timestamp| {
+        let find = |sql: &'static str, at: Timestamp| {
             rows::one(connection, sql, &[&EventId::floor(at).to_bytes()], |row| row.get::<_, i64>(0))
         };
         let from = match after {
@@ -172,7 +172,7 @@ pub(super) fn tail(
 
 fn steps(
     connection: &Connection,
-    sql: &str,
+    sql: &'static str,
     values: &[&dyn ToSql],
     meet: &mut impl FnMut(Met<'_, '_>) -> Result<Go>,
 ) -> Result<Go> {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postroom_domain::Timestamp;
-use rusqlite::Connection;
 
 use super::behind::BehindBatch;
 use super::effects::Effects;
@@ -17,6 +16,8 @@ use super::queue::{Command, Job, JobEnd, Place, Reply};
 use super::state::State;
 use super::{PATIENCE, Settings, Thread};
 use crate::receiver::Recorded;
+use crate::sqlite::connection::Connection;
+use crate::sqlite::grants::Part;
 use crate::sqlite::reads::activity::Happened;
 use crate::sqlite::{convert, usage};
 use crate::worker::{EndpointKey, StoredEvent};
@@ -62,7 +63,7 @@ pub(super) struct Fresh {
 
 /// A transaction under way.
 pub(super) struct Turn<'a> {
-    pub(super) connection: &'a Connection,
+    pub(super) connection: &'a mut Connection,
     pub(super) state: &'a mut State,
     pub(super) settings: &'a Settings,
     pub(super) batch: &'a mut Batch,
@@ -75,22 +76,25 @@ impl Turn<'_> {
         while let Some(command) = commands.pop_front() {
             self.stage(command)?;
         }
+        self.connection.act_as(Part::Worker);
         self.park_slow()?;
+        if self.batch.marks {
+            self.connection.prepare_cached(PROGRESS)?.execute([self.batch.watermark])?;
+        }
+        self.connection.act_as(Part::Receiver);
         for (&(org, month), &count) in &self.batch.usage {
             usage::store(self.connection, org, month, count)?;
         }
         self.catch_up()?;
-        if self.batch.marks {
-            self.connection.prepare_cached(PROGRESS)?.execute([self.batch.watermark])?;
-        }
         self.connection.prepare_cached("commit")?.execute([]).map(drop)
     }
 
-    /// Every reply is in the batch before anything can fail.
+    /// Done as the part that asks for it. Every reply is in the batch before anything can fail.
     fn stage(&mut self, command: Command) -> rusqlite::Result<()> {
         match command {
             Command::Record { record, reply, _place: place } => {
                 self.batch.events.push((reply, None, place));
+                self.connection.act_as(Part::Receiver);
                 let answer = self.record(*record)?;
                 if let Some((_, slot, _)) = self.batch.events.last_mut() {
                     *slot = Some(answer);
@@ -100,10 +104,12 @@ impl Turn<'_> {
             Command::Settle { settle, reply, _permit: permit } => {
                 self.batch.settlements.push(reply);
                 self.batch.permits.push(permit);
+                self.connection.act_as(Part::Worker);
                 self.settle(&settle)
             }
-            Command::Job { job, _permit: permit } => {
+            Command::Job { part, job, _permit: permit } => {
                 self.batch.permits.extend(permit);
+                self.connection.act_as(part);
                 self.job(job)
             }
             // Handled where commands are gathered.
@@ -123,6 +129,7 @@ impl Turn<'_> {
         }
         match end {
             JobEnd::Keep if self.settings.beside => {
+                self.connection.act_as(Part::Platform);
                 self.connection.prepare_cached(REVISION)?.execute([])?;
             }
             JobEnd::Keep => {}
@@ -145,7 +152,7 @@ impl Thread {
         let marks = moved && self.marked_at.elapsed() >= PATIENCE;
         let mut batch = Batch { next_seq: self.state.next_seq, watermark, marks, ..Batch::default() };
         let mut turn = Turn {
-            connection: &self.connection,
+            connection: &mut self.connection,
             now: self.settings.clock.now(),
             state: &mut self.state,
             settings: &self.settings,
@@ -210,10 +217,8 @@ impl Thread {
     fn failed(&mut self, batch: Batch, unstaged: VecDeque<Command>, error: &rusqlite::Error) {
         self.settings.health.failed(error);
         self.marked_at = Instant::now();
-        if !self.connection.is_autocommit() {
-            // When this fails too, the next `begin` does, and says so.
-            let _ = self.connection.execute_batch("rollback");
-        }
+        // When this fails too, the next `begin` does, and says so.
+        let _ = self.connection.roll_back();
         for (seq, endpoint) in batch.settled {
             self.state.outstanding.unsettle(seq, endpoint);
         }

@@ -9,11 +9,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 
 use super::batch::Turn;
 use super::queue::Record;
 use crate::engine::guard::guard_hash;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::targets;
 use crate::sqlite::rows;
 
@@ -267,7 +268,7 @@ impl Turn<'_> {
 
     /// Writes the next slices.
     pub(super) fn catch_up(&mut self) -> rusqlite::Result<()> {
-        let (connection, behind, batch) = (self.connection, &self.state.behind, &mut self.batch.behind);
+        let (connection, behind, batch) = (&*self.connection, &self.state.behind, &mut self.batch.behind);
         if let Some((rows, reaches)) = behind.search.slice(behind.slice(batch.search.len())) {
             rows.iter().try_for_each(|row| row.write(connection))?;
             batch.search_slice = Some((rows.len(), reaches));

@@ -21,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postroom_domain::Clock;
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub(in crate::sqlite) use behind::{guard_find, stored_hash};
@@ -38,6 +37,7 @@ use super::metrics::Metrics;
 use super::open::OpenError;
 use super::reads::activity::Hub;
 use crate::Handoff;
+use crate::sqlite::connection::Connection;
 use crate::worker::EndpointKey;
 
 /// The most events in one transaction.
@@ -101,8 +101,8 @@ pub(in crate::sqlite) struct Writer {
 
 impl Writer {
     /// Starts the thread on a connection that is up to date and recovered.
-    pub(in crate::sqlite) fn start(connection: Connection, settings: Settings) -> Result<Self, OpenError> {
-        let state = State::load(&connection)?;
+    pub(in crate::sqlite) fn start(mut connection: Connection, settings: Settings) -> Result<Self, OpenError> {
+        let state = State::load(&mut connection)?;
         settings.publish(&state);
         let (sender, inbox) = mpsc::channel();
         let thread = Thread { connection, inbox, settings, state, marked_at: Instant::now() };
@@ -137,7 +137,7 @@ impl Thread {
             if !commands.is_empty() || self.has_chores() {
                 self.turn(commands);
             }
-            self.settings.wal.finish(&self.connection);
+            self.settings.wal.finish(&mut self.connection);
             if let Some(done) = closing {
                 self.end();
                 // The connection goes first: whoever waits may open the files again.

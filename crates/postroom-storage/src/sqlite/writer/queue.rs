@@ -11,11 +11,12 @@ use std::sync::mpsc::Sender;
 use bytes::Bytes;
 use postroom_domain::Timestamp;
 use postroom_domain::event::{EventType, ExternalId};
-use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::effects::Effects;
 use crate::receiver::Recorded;
+use crate::sqlite::connection::Connection;
+use crate::sqlite::grants::Part;
 use crate::worker::{Attempt, DeliveryKey, EndpointKey, Transition};
 use crate::{Error, Result};
 
@@ -37,8 +38,8 @@ pub(super) enum Command {
     Record { record: Box<Record>, reply: Reply<Recorded>, _place: Place },
     /// Append an attempt, or move a delivery.
     Settle { settle: Box<Settle>, reply: Reply<()>, _permit: OwnedSemaphorePermit },
-    /// Anything else that writes.
-    Job { job: Box<dyn Job>, _permit: Option<OwnedSemaphorePermit> },
+    /// Anything else that writes, as a part may.
+    Job { part: Part, job: Box<dyn Job>, _permit: Option<OwnedSemaphorePermit> },
     /// Finish what is queued, and end.
     Close(oneshot::Sender<()>),
 }
@@ -97,7 +98,7 @@ impl Settle {
 /// A transaction of its own inside the writer's: it is undone alone when it fails, and answered when all is committed.
 pub(super) trait Job: Send {
     /// Does it. On an error that is the job's own, what it did is undone.
-    fn run(&mut self, connection: &Connection, effects: &mut Effects) -> JobEnd;
+    fn run(&mut self, connection: &mut Connection, effects: &mut Effects) -> JobEnd;
     /// All is committed.
     fn committed(self: Box<Self>);
     /// Nothing of it is stored.
@@ -120,10 +121,10 @@ struct Call<F, T> {
 
 impl<F, T> Job for Call<F, T>
 where
-    F: FnOnce(&Connection, &mut Effects) -> Result<T> + Send,
+    F: FnOnce(&mut Connection, &mut Effects) -> Result<T> + Send,
     T: Send,
 {
-    fn run(&mut self, connection: &Connection, effects: &mut Effects) -> JobEnd {
+    fn run(&mut self, connection: &mut Connection, effects: &mut Effects) -> JobEnd {
         let Some(call) = self.call.take() else { return JobEnd::Undo };
         // A fault in one request's transaction is that request's: it must not take the writer with it.
         let result = catch_unwind(AssertUnwindSafe(|| call(connection, effects)))
@@ -218,27 +219,27 @@ impl Queue {
     }
 
     /// Runs a job in the writer's next transaction; resolves when it is durable.
-    pub(in crate::sqlite) async fn run<T, F>(&self, call: F) -> Result<T>
+    pub(in crate::sqlite) async fn run<T, F>(&self, part: Part, call: F) -> Result<T>
     where
-        F: FnOnce(&Connection, &mut Effects) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection, &mut Effects) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let permit = self.jobs.clone().acquire_owned().await.map_err(gone)?;
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Call { call: Some(call), result: None, reply });
-        self.send(Command::Job { job, _permit: Some(permit) })?;
+        self.send(Command::Job { part, job, _permit: Some(permit) })?;
         answer.await.map_err(gone)?
     }
 
     /// Runs a job that nobody waits for, if there is room.
-    pub(in crate::sqlite) fn post<F>(&self, call: F)
+    pub(in crate::sqlite) fn post<F>(&self, part: Part, call: F)
     where
-        F: FnOnce(&Connection, &mut Effects) -> Result<()> + Send + 'static,
+        F: FnOnce(&mut Connection, &mut Effects) -> Result<()> + Send + 'static,
     {
         let Ok(permit) = self.jobs.clone().try_acquire_owned() else { return };
         let (reply, _nobody) = oneshot::channel();
         let job = Box::new(Call { call: Some(call), result: None, reply });
-        let _closing = self.send(Command::Job { job, _permit: Some(permit) });
+        let _closing = self.send(Command::Job { part, job, _permit: Some(permit) });
     }
 
     /// Finishes what is queued and ends the writer.

@@ -117,7 +117,7 @@ impl Turn<'_> {
             } else {
                 let delivery = DeliveryKey { event: EventKey::from_seq(seq), endpoint, run: 0 };
                 let waiting = Exception::untried(record.org, self.now, self.now);
-                exceptions::put(self.connection, &mut self.batch.effects, delivery, None, &waiting)?;
+                exceptions::add(self.connection, &mut self.batch.effects, delivery, &waiting)?;
                 self.batch.effects.wake(endpoint);
             }
         }

@@ -1,11 +1,12 @@
 //! After a crash: which deliveries of the newest events nobody knows the outcome of.
 
 use postroom_domain::Timestamp;
-use rusqlite::Connection;
 
 use super::effects::Effects;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::targets;
 use crate::sqlite::exceptions::{self, Exception};
+use crate::sqlite::grants::Part;
 use crate::sqlite::rows;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
@@ -24,9 +25,10 @@ const SETTLED_UPTO: &str = "update progress set watermark = ?1 where one = 1";
 /// Makes each delivery above the watermark that has neither an attempt nor an exception an exception that is due now.
 /// In steps of 1,000 events, one transaction each, so it can be killed and begun again. Returns how many there were.
 pub(in crate::sqlite) fn recover(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    connection.act_as(Part::Worker);
     let mut recovered = 0;
     loop {
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction()?;
         let watermark: i64 = transaction.query_row(WATERMARK, [], |row| row.get(0))?;
         let events = rows::all(&transaction, EVENTS, &[&watermark], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, targets(row, 2)?))
@@ -46,7 +48,7 @@ pub(in crate::sqlite) fn recover(connection: &mut Connection, now: Timestamp) ->
                 }
             }
         }
-        transaction.execute(SETTLED_UPTO, [last])?;
+        transaction.prepare_cached(SETTLED_UPTO)?.execute([last])?;
         transaction.commit()?;
     }
 }

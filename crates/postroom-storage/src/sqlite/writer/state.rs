@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use postroom_domain::{EventId, Timestamp};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use super::behind::Behind;
 use super::effects::ExceptionState;
 use super::outstanding::Outstanding;
 use crate::engine::ids::Ids;
+use crate::sqlite::connection::Connection;
+use crate::sqlite::grants::Part;
 
 /// By primary key.
 const NEWEST_EVENT: &str = "select seq, id from event order by seq desc limit 1";
@@ -37,7 +39,10 @@ pub(super) struct State {
 
 impl State {
     /// As the database says.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Self> {
+        connection.act_as(Part::Worker);
+        let exceptions = ExceptionCounts::load(connection)?;
+        connection.act_as(Part::Receiver);
         let newest: Option<(i64, [u8; 16])> =
             connection.query_row(NEWEST_EVENT, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let watermark: i64 = connection.query_row(PROGRESS, [], |row| row.get(0))?;
@@ -48,7 +53,7 @@ impl State {
             outstanding: Outstanding::new(next_seq),
             behind: Behind::load(connection)?,
             usage: Usage::default(),
-            exceptions: ExceptionCounts::load(connection)?,
+            exceptions,
             watermark,
         })
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::stream;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tracing::warn;
@@ -18,6 +18,8 @@ use super::attempt::{self, select_attempt};
 use super::delivery::{self, Viewer};
 use super::{People, event};
 use crate::api::{Activity, ActivityId, ActivityStream};
+use crate::sqlite::connection::Connection;
+use crate::sqlite::grants::Part;
 use crate::worker::{DeliveryKey, EventKey};
 use crate::{Handoff, Result};
 
@@ -43,7 +45,9 @@ pub(in crate::sqlite) struct Mark {
 impl Mark {
     /// Where the log ends now.
     pub(in crate::sqlite) fn newest(connection: &Connection) -> rusqlite::Result<Self> {
-        let newest = |sql| connection.query_row(sql, [], |row| row.get(0)).optional().map(Option::unwrap_or_default);
+        let newest = |sql: &'static str| {
+            connection.query_row(sql, [], |row| row.get(0)).optional().map(Option::unwrap_or_default)
+        };
         Ok(Self { event: newest(NEWEST_EVENT)?, attempt: newest(NEWEST_ATTEMPT)? })
     }
 
@@ -130,7 +134,7 @@ impl Walk {
         }
         let handoff = self.desk.handoff.clone();
         let (org, mut mark) = (self.desk.org, behind.from());
-        let read = self.desk.people.read(org, move |connection| {
+        let read = self.desk.people.read(Part::Api, org, move |connection| {
             let step = replay::step(connection, org, mark)?;
             let items = show(connection, &*handoff, org, &mut mark, &step.rows)?;
             Ok((items, step))
@@ -158,7 +162,7 @@ impl Walk {
         }
         let handoff = self.desk.handoff.clone();
         let (org, mut mark) = (self.desk.org, self.mark);
-        let read = self.desk.people.read(org, move |connection| {
+        let read = self.desk.people.read(Part::Api, org, move |connection| {
             let items = show(connection, &*handoff, org, &mut mark, &rows)?;
             Ok((items, mark))
         });

@@ -2,10 +2,10 @@
 //! bound.
 
 use postroom_domain::{EventId, Timestamp};
-use rusqlite::Connection;
 
 use super::{Happened, Mark};
 use crate::Result;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::moment;
 use crate::sqlite::rows;
 

@@ -3,17 +3,20 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::event::{Direction, EventTypePattern};
 use postroom_domain::{DeliveryId, EndpointId, EventId, SourceId, Timestamp};
 use proptest::prelude::*;
-use rusqlite::{Connection, params};
+use rusqlite::{OpenFlags, params};
 
 use crate::Handoff;
 use crate::api::{DeliveryFilter, EventFilter};
 use crate::engine::guard::guard_hash;
+use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::pack_targets;
+use crate::sqlite::grants::Part;
 use crate::sqlite::migrate;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey, StoredEvent};
 
@@ -195,7 +198,10 @@ impl Handoff for Flying {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Log {
+    /// What the lists are read with.
     pub(super) connection: Connection,
+    /// What the log is made with.
+    pub(super) raw: rusqlite::Connection,
     pub(super) flying: Flying,
     events: Vec<Spec>,
     newest: Cell<i64>,
@@ -207,13 +213,22 @@ pub(super) fn log() -> impl Strategy<Value = Log> {
         .prop_map(|(events, watermark, indexed, guarded, ahead)| Log::new(events, watermark, indexed, guarded, ahead))
 }
 
+/// Two connections to one new database.
+fn twice_in_memory() -> [rusqlite::Connection; 2] {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("file:log{}?mode=memory&cache=shared", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
+    [(); 2].map(|()| rusqlite::Connection::open_with_flags(&name, flags).unwrap())
+}
+
 impl Log {
     fn new(events: Vec<Spec>, watermark: i64, indexed: i64, guarded: i64, ahead: bool) -> Self {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate::to_newest(&mut connection).unwrap();
+        let [mut raw, file] = twice_in_memory();
+        migrate::to_newest(&mut raw).unwrap();
+        let connection = Connection::new(file, Part::Api).unwrap();
         let newest = i64::try_from(events.len()).unwrap();
-        let log = Self { connection, flying: Flying::default(), events, newest: Cell::new(newest) };
-        log.connection.execute_batch("begin").unwrap();
+        let log = Self { connection, raw, flying: Flying::default(), events, newest: Cell::new(newest) };
+        log.raw.execute_batch("begin").unwrap();
         log.configure();
         let mut flying = HashSet::new();
         let mut unsettled = newest + 1;
@@ -238,19 +253,19 @@ impl Log {
         for seq in (1..=newest).filter(|seq| *seq <= guarded || ahead) {
             log.guard(seq);
         }
-        log.connection
+        log.raw
             .execute(
                 "update progress set watermark = ?1, indexed_upto = ?2, guarded_upto = ?3",
                 (watermark.min(unsettled - 1), indexed.min(newest), guarded.min(newest)),
             )
             .unwrap();
-        log.connection.execute_batch("commit").unwrap();
+        log.raw.execute_batch("commit").unwrap();
         Self { flying: Flying(flying), ..log }
     }
 
     fn configure(&self) {
         for org in [1, 2] {
-            self.connection
+            self.raw
                 .execute(
                     "insert into organization values (?1, ?2, ?3, '', 'free', null, 1, null, null, 2, 0, 0)",
                     (org, [u8::try_from(org).unwrap(); 16], format!("org-{org}")),
@@ -258,13 +273,13 @@ impl Log {
                 .unwrap();
             for number in [1, 2] {
                 let (source, endpoint) = (org * 10 + number - 1, org * 10 + number);
-                self.connection
+                self.raw
                     .execute(
                         "insert into source values (?1, ?2, ?3, ?4, 'github', '{}', 1, 0, 0, 0, null)",
                         (source, org, source_id(source).to_bytes(), format!("s{source}")),
                     )
                     .unwrap();
-                self.connection
+                self.raw
                     .execute(
                         "insert into endpoint (endpoint, org, id, number, url, description, event_types, source_ids, \
                          signature, created_at, updated_at) values (?1, ?2, ?3, ?4, '', '', '[]', '[]', '', 0, 0)",
@@ -277,7 +292,7 @@ impl Log {
 
     fn append(&self, spec: &Spec, seq: i64) {
         let targets = [1, 2].into_iter().zip(spec.originals).filter(|(_, stands)| stands.is_some());
-        self.connection
+        self.raw
             .execute(
                 "insert into event values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
@@ -299,9 +314,9 @@ impl Log {
         let (endpoint, run) = (key.endpoint.0, key.run);
         if run > 0 {
             let values = (key.event.seq(), endpoint, run);
-            self.connection.execute("insert into replay values (?1, ?2, ?3, 5, 'operator')", values).unwrap();
+            self.raw.execute("insert into replay values (?1, ?2, ?3, 5, 'operator')", values).unwrap();
             let values = (endpoint, key.event.seq(), run);
-            self.connection.execute("insert into delivery_by_endpoint values (?1, ?2, ?3)", values).unwrap();
+            self.raw.execute("insert into delivery_by_endpoint values (?1, ?2, ?3)", values).unwrap();
         }
         let (state, attempts, of_schedule, succeeded) = match stands {
             Stands::InMemory { .. } => return,
@@ -311,7 +326,7 @@ impl Log {
             Stands::Discarded => (Some("discarded"), 1, 1, false),
         };
         for number in 1..=attempts {
-            self.connection
+            self.raw
                 .execute(
                     "insert into attempt values (null, ?1, ?2, ?3, ?4, ?5, ?6, ?7, 200, null, 1, 1, '', null, null)",
                     params![[9_u8; 16], org, key.event.seq(), endpoint, run, number, succeeded && number == attempts],
@@ -319,7 +334,7 @@ impl Log {
                 .unwrap();
         }
         if let Some(state) = state {
-            self.connection
+            self.raw
                 .execute(
                     "insert into exception values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, null, 1)",
                     params![endpoint, key.event.seq(), run, org, state, attempts, of_schedule],
@@ -335,13 +350,13 @@ impl Log {
             "insert or ignore into event_by_type select org, type, seq from event where seq = ?1",
         ];
         for sql in entries {
-            self.connection.execute(sql, [seq]).unwrap();
+            self.raw.execute(sql, [seq]).unwrap();
         }
         if let Some(spec) = usize::try_from(seq - 1).ok().and_then(|at| self.events.get(at)) {
             for (key, _, _) in deliveries_of(spec, seq) {
                 let values = (key.endpoint.0, seq, key.run);
                 let sql = "insert or ignore into delivery_by_endpoint values (?1, ?2, ?3)";
-                self.connection.execute(sql, values).unwrap();
+                self.raw.execute(sql, values).unwrap();
             }
         }
     }
@@ -351,15 +366,15 @@ impl Log {
         let Some(id) = spec.external_id else { return };
         let owner = spec.source.map_or((b'o', spec.org), |source| (b's', spec.org * 10 + source));
         let sql = "insert or replace into duplicate_guard values (?1, ?2)";
-        self.connection.execute(sql, (guard_hash(owner, id), seq)).unwrap();
+        self.raw.execute(sql, (guard_hash(owner, id), seq)).unwrap();
     }
 
     /// A round of indexing.
     pub(super) fn index(&self, events: i64) {
-        let upto: i64 = self.connection.query_row("select indexed_upto from progress", [], |row| row.get(0)).unwrap();
+        let upto: i64 = self.raw.query_row("select indexed_upto from progress", [], |row| row.get(0)).unwrap();
         let end = (upto + events).min(self.newest.get());
         (upto + 1..=end).for_each(|seq| self.enter(seq));
-        self.connection.execute("update progress set indexed_upto = ?1", [end]).unwrap();
+        self.raw.execute("update progress set indexed_upto = ?1", [end]).unwrap();
     }
 
     /// An event comes in while pages are read.

@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 fn no_list_reads_a_whole_table_or_sorts_it() {
     let log = model::log().new_tree(&mut TestRunner::default()).unwrap().current();
     for sql in scan::STATEMENTS.iter().chain(deliveries::STATEMENTS).chain(rejection::STATEMENTS) {
-        let mut statement = log.connection.prepare(&format!("explain query plan {sql}")).unwrap();
+        let mut statement = log.raw.prepare(&format!("explain query plan {sql}")).unwrap();
         let count = statement.parameter_count();
         let values = rusqlite::params_from_iter(std::iter::repeat_n(1, count));
         let steps: Vec<String> =

@@ -1,0 +1,266 @@
+//! What each part of the process may do, table by table and column by column.
+//!
+//! This is the one list; [`super::connection`] holds statements to it. What is not on it is refused: a new table or
+//! column is nobody's until it is written down here. Tables of which all columns may be read are named with [`ALL`].
+//! An insert may fill every column: SQLite does not ask which. ARCHITECTURE.md shows the list, and a test keeps it so.
+
+#[cfg(test)]
+mod tests;
+
+use rusqlite::hooks::AuthAction;
+
+use self::Part::{Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+
+/// A part of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    /// Proves callers.
+    Authorizer,
+    /// Accepts events.
+    Receiver,
+    /// Delivers.
+    Worker,
+    /// An organization's own resources.
+    Api,
+    /// What a person does to deliveries.
+    DeadLetter,
+    /// The super admin, and upkeep.
+    Platform,
+    /// The command that seals secrets anew.
+    Keys,
+}
+
+impl Part {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Self; 7] = [Authorizer, Receiver, Worker, Api, DeadLetter, Platform, Keys];
+
+    /// As documents and logs name it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorizer => "authorizer",
+            Self::Receiver => "receiver",
+            Self::Worker => "worker",
+            Self::Api => "api",
+            Self::DeadLetter => "dead_letter",
+            Self::Platform => "platform",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+/// What a part may do with a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grant {
+    part: Part,
+    table: &'static str,
+    read: &'static [&'static str],
+    insert: bool,
+    update: &'static [&'static str],
+    delete: bool,
+}
+
+/// Every column.
+const ALL: &[&str] = &["*"];
+
+const fn grant(part: Part, table: &'static str) -> Grant {
+    Grant { part, table, read: &[], insert: false, update: &[], delete: false }
+}
+
+impl Grant {
+    const fn read(self, columns: &'static [&'static str]) -> Self {
+        Self { read: columns, ..self }
+    }
+
+    const fn insert(self) -> Self {
+        Self { insert: true, ..self }
+    }
+
+    const fn update(self, columns: &'static [&'static str]) -> Self {
+        Self { update: columns, ..self }
+    }
+
+    const fn delete(self) -> Self {
+        Self { delete: true, ..self }
+    }
+}
+
+/// The list.
+pub(super) const GRANTS: &[Grant] = &[
+    grant(Authorizer, "organization").read(&["org", "id", "slug", "is_active"]),
+    grant(Authorizer, "api_key")
+        .read(&["key", "org", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
+        .update(&["last_used_at"]),
+    grant(Receiver, "organization").read(&["org", "plan", "webhook_limit", "mandrill_secret"]),
+    grant(Receiver, "source").read(ALL),
+    grant(Receiver, "source_secret").read(ALL),
+    grant(Receiver, "endpoint").read(&[
+        "endpoint",
+        "org",
+        "event_types",
+        "source_ids",
+        "filter",
+        "disabled_reason",
+        "deleted_at",
+    ]),
+    grant(Receiver, "event").read(&["seq", "id", "org", "source", "type", "external_id", "targets"]).insert(),
+    grant(Receiver, "exception").insert(),
+    grant(Receiver, "event_by_org").insert(),
+    grant(Receiver, "event_by_type").insert(),
+    grant(Receiver, "delivery_by_endpoint").insert(),
+    grant(Receiver, "duplicate_guard").read(ALL).insert().update(&["event"]),
+    grant(Receiver, "progress").read(ALL).update(&["indexed_upto", "guarded_upto"]),
+    grant(Receiver, "usage").read(ALL).insert().update(&["count"]),
+    // The length of the body counts for the bound.
+    grant(Receiver, "rejection").read(&["seq", "org", "body"]).insert().delete(),
+    grant(Worker, "organization").read(&["org", "id", "is_active"]),
+    grant(Worker, "endpoint").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
+    grant(Worker, "endpoint_secret").read(ALL),
+    grant(Worker, "event").read(ALL),
+    grant(Worker, "attempt").read(&["event", "endpoint", "run"]).insert(),
+    grant(Worker, "exception").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(Worker, "progress").read(&["one", "watermark"]).update(&["watermark"]),
+    grant(Api, "organization").read(&["org", "endpoint_number"]).update(&["endpoint_number"]),
+    // Not the hash: it is written once, and compared by the authorizer only.
+    grant(Api, "api_key")
+        .read(&[
+            "key",
+            "org",
+            "id",
+            "name",
+            "scopes",
+            "last_four",
+            "expires_at",
+            "revoked_at",
+            "last_used_at",
+            "created_at",
+        ])
+        .insert()
+        .update(&["revoked_at"]),
+    grant(Api, "source").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
+    grant(Api, "source_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
+    grant(Api, "endpoint").read(ALL).insert().update(&[
+        "url",
+        "description",
+        "event_types",
+        "source_ids",
+        "filter",
+        "retry_schedule",
+        "timeout_ms",
+        "rate_limit",
+        "headers",
+        "signature",
+        "version",
+        "disabled_reason",
+        "disabled_at",
+        "updated_at",
+        "deleted_at",
+    ]),
+    grant(Api, "endpoint_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
+    grant(Api, "audit").insert(),
+    grant(Api, "idempotency").read(ALL).insert().update(ANSWER).delete(),
+    grant(Api, "event").read(ALL),
+    grant(Api, "attempt").read(ALL),
+    grant(Api, "exception").read(ALL),
+    grant(Api, "replay").read(ALL),
+    grant(Api, "event_by_org").read(ALL),
+    grant(Api, "event_by_type").read(ALL),
+    grant(Api, "delivery_by_endpoint").read(ALL),
+    grant(Api, "duplicate_guard").read(ALL),
+    grant(Api, "progress").read(ALL),
+    grant(Api, "rejection").read(ALL).update(&["event"]),
+    grant(DeadLetter, "endpoint").read(&["endpoint", "org", "id", "number", "disabled_reason", "deleted_at"]),
+    grant(DeadLetter, "event").read(&["seq", "id", "org", "source", "type", "external_id", "targets"]),
+    grant(DeadLetter, "attempt").read(&[
+        "attempt",
+        "id",
+        "event",
+        "endpoint",
+        "run",
+        "number",
+        "succeeded",
+        "status",
+        "error",
+    ]),
+    grant(DeadLetter, "exception").read(ALL).insert().update(EXCEPTION),
+    grant(DeadLetter, "replay").read(ALL).insert(),
+    grant(DeadLetter, "delivery_by_endpoint").insert(),
+    grant(DeadLetter, "progress").read(ALL),
+    grant(Platform, "organization")
+        .read(&[
+            "org",
+            "id",
+            "slug",
+            "name",
+            "plan",
+            "webhook_limit",
+            "is_active",
+            "mandrill_fingerprint",
+            "created_at",
+            "updated_at",
+        ])
+        .insert()
+        .update(&[
+            "slug",
+            "name",
+            "plan",
+            "webhook_limit",
+            "is_active",
+            "mandrill_secret",
+            "mandrill_fingerprint",
+            "updated_at",
+        ]),
+    // The source that an organization's own Mandrill secret implies.
+    grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),
+    grant(Platform, "usage").read(ALL),
+    grant(Platform, "idempotency").read(ALL).insert().update(ANSWER).delete(),
+    // What is old goes.
+    grant(Platform, "event").read(&["seq", "id", "org", "source", "type", "external_id", "targets"]).delete(),
+    grant(Platform, "attempt").read(&["attempt", "event"]).delete(),
+    grant(Platform, "exception").read(ALL).delete(),
+    grant(Platform, "replay").read(&["endpoint", "event", "run"]).delete(),
+    grant(Platform, "event_by_org").read(ALL).delete(),
+    grant(Platform, "event_by_type").read(ALL).delete(),
+    grant(Platform, "delivery_by_endpoint").read(ALL).delete(),
+    grant(Platform, "duplicate_guard").read(ALL).delete(),
+    grant(Platform, "progress").read(ALL),
+    grant(Platform, "rejection").read(&["seq", "received_at"]).delete(),
+    grant(Platform, "revision").read(ALL).update(&["value"]),
+    grant(Keys, "organization").read(&["org", "id", "mandrill_secret"]).update(&["mandrill_secret"]),
+    grant(Keys, "source_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),
+    grant(Keys, "endpoint_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),
+    grant(Keys, "endpoint").read(&["endpoint", "org", "id", "headers"]).update(&["headers"]),
+    grant(Keys, "idempotency").read(&["org", "key", "body"]).update(&["body"]),
+    grant(Keys, "meta").read(ALL).update(&["value"]),
+];
+
+/// What moves when an exception does.
+const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedule", "reason", "since"];
+
+/// What moves when a repeated request is claimed and answered.
+const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
+
+/// Whether a part may do what SQLite asks about.
+pub(super) fn allow(part: Part, action: &AuthAction<'_>) -> bool {
+    let granted = |table: &str, may: fn(&Grant) -> bool| {
+        GRANTS.iter().any(|grant| grant.part == part && grant.table == table && may(grant))
+    };
+    let columns = |table: &str, column: &str, of: fn(&Grant) -> &'static [&'static str]| {
+        let mut grants = GRANTS.iter().filter(|grant| grant.part == part && grant.table == table);
+        grants.any(|grant| of(grant).iter().any(|granted| *granted == column || *granted == "*"))
+    };
+    match *action {
+        AuthAction::Select
+        | AuthAction::Recursive
+        | AuthAction::Function { .. }
+        | AuthAction::Transaction { .. }
+        | AuthAction::Savepoint { .. } => true,
+        // A statement that only counts rows names no column.
+        AuthAction::Read { table_name, column_name: "" } => granted(table_name, |grant| !grant.read.is_empty()),
+        AuthAction::Read { table_name, column_name } => columns(table_name, column_name, |grant| grant.read),
+        AuthAction::Insert { table_name } => granted(table_name, |grant| grant.insert),
+        AuthAction::Update { table_name, column_name } => columns(table_name, column_name, |grant| grant.update),
+        AuthAction::Delete { table_name } => granted(table_name, |grant| grant.delete),
+        AuthAction::Pragma { pragma_name: "wal_checkpoint", .. } => part == Platform,
+        _ => false,
+    }
+}
