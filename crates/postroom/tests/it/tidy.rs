@@ -6,17 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which of our crates each of our crates may use. Web and delivery never meet but in storage.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("postroom-domain", &[]),
     ("postroom-storage", &["postroom-domain"]),
     ("postroom-delivery", &["postroom-domain", "postroom-storage"]),
     ("postroom-web", &["postroom-domain", "postroom-storage"]),
     ("postroom", &["postroom-domain", "postroom-storage", "postroom-delivery", "postroom-web"]),
+    // Only tests use it, so no arrow points at it.
+    ("postroom-testkit", &[]),
 ];
 
 /// Libraries that have one home. The binary may use HTTP for its client commands and its bench.
-const HOMES: [(&str, &[&str]); 5] = [
+const HOMES: [(&str, &[&str]); 6] = [
     ("rusqlite", &["postroom-storage"]),
+    ("tokio-postgres", &["postroom-storage", "postroom-testkit"]),
     ("axum", &["postroom-web", "postroom"]),
     ("hyper-rustls", &["postroom-delivery", "postroom"]),
     ("tokio-rustls", &["postroom-delivery"]),

@@ -1,0 +1,39 @@
+//! PostgreSQL for tests: a [`Database`] of its own for each test on the server that `scripts/test` started.
+//!
+//! Tests that need this stand in a module named `postgres`, so that `scripts/test` can leave them out, and say so, where
+//! there is no PostgreSQL.
+
+mod database;
+
+pub use database::{APP_ROLE, Database, OWNER_ROLE};
+
+use tokio_postgres::{Client, NoTls};
+
+/// Connects, without TLS, with the connection's own work in a task of the current runtime.
+///
+/// # Panics
+///
+/// When the server does not let us in. The text has no password in it.
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = match tokio_postgres::connect(url, NoTls).await {
+        Ok(connected) => connected,
+        Err(error) => panic!("no connection to {}: {}", shown(url), told(&error)),
+    };
+    // Its error also reaches whoever waits for an answer of the client.
+    tokio::spawn(connection);
+    client
+}
+
+/// An error with what the server said; its own text is only "db error".
+fn told(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// A URL without its password.
+fn shown(url: &str) -> String {
+    let Ok(mut url) = url::Url::parse(url) else { return "something that is no URL".to_owned() };
+    if url.password().is_some() {
+        url.set_password(Some("***")).ok();
+    }
+    url.to_string()
+}
