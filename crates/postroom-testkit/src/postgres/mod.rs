@@ -1,11 +1,19 @@
-//! PostgreSQL for tests: a [`Database`] of its own for each test on the server that `scripts/test` started.
+//! PostgreSQL for tests: a [`Database`] of its own for each test on the server that `scripts/test` started, and a [`Server`]
+//! of its own for a test that wants to stop or kill it.
 //!
 //! Tests that need this stand in a module named `postgres`, so that `scripts/test` can leave them out, and say so, where
 //! there is no PostgreSQL.
 
 mod database;
+mod machine;
+mod pgbouncer;
+mod server;
 
 pub use database::{APP_ROLE, Database, OWNER_ROLE};
+pub use pgbouncer::PgBouncer;
+pub use server::Server;
+
+use std::net::SocketAddr;
 
 use tokio_postgres::{Client, NoTls};
 
@@ -36,4 +44,11 @@ fn shown(url: &str) -> String {
         url.set_password(Some("***")).ok();
     }
     url.to_string()
+}
+
+/// The same URL with another address in it.
+fn at(url: &str, address: SocketAddr) -> String {
+    let mut url = url::Url::parse(url).expect("a URL");
+    url.set_ip_host(address.ip()).and_then(|()| url.set_port(Some(address.port()))).expect("the URL of a server");
+    url.into()
 }

@@ -2,12 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::one;
 use postroom_testkit::postgres::{APP_ROLE, Database, OWNER_ROLE, connect};
-use tokio_postgres::Client;
-
-async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, query: &str) -> T {
-    client.query_one(query, &[]).await.unwrap().get(0)
-}
 
 async fn exists(name: &str) -> bool {
     let elsewhere = Database::new().await;
