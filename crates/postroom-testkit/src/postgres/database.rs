@@ -1,5 +1,6 @@
 //! A database for one test, and the two roles that all of them share.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -134,6 +135,17 @@ impl Database {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its server listens.
+    ///
+    /// # Panics
+    ///
+    /// When the server's name is none of this machine.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        let addresses = self.server.socket_addrs(|| Some(5432)).expect("the server's address");
+        *addresses.first().expect("a name has an address")
     }
 
     /// As [`OWNER_ROLE`]: what `postroom migrate` would be given.

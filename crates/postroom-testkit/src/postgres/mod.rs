@@ -1,5 +1,6 @@
 //! PostgreSQL for tests: a [`Database`] of its own for each test on the server that `scripts/test` started, and a [`Server`]
-//! of its own for a test that wants to stop or kill it.
+//! of its own for a test that wants to stop or kill it. [`Proxy`] and
+//! [`PgBouncer`] stand between client and server.
 //!
 //! Tests that need this stand in a module named `postgres`, so that `scripts/test` can leave them out, and say so, where
 //! there is no PostgreSQL.
@@ -7,10 +8,12 @@
 mod database;
 mod machine;
 mod pgbouncer;
+mod proxy;
 mod server;
 
 pub use database::{APP_ROLE, Database, OWNER_ROLE};
 pub use pgbouncer::PgBouncer;
+pub use proxy::{Direction, Mode, Proxy};
 pub use server::Server;
 
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@ mod postgres {
     mod database;
     mod own_server;
     mod pgbouncer;
+    mod proxy;
 
     use tokio_postgres::Client;
     use tokio_postgres::types::FromSqlOwned;
