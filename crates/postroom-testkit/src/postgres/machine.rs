@@ -1,7 +1,6 @@
 //! Programs of the machine: where PostgreSQL's are, as whom they run, and how all of a server's processes are signalled.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -74,11 +73,11 @@ pub fn pgbouncer() -> PathBuf {
     found.expect("PgBouncer: run scripts/test, which installs it, or apt-get install pgbouncer")
 }
 
-/// A command in a process group of its own, as somebody who is not root, without settings for PostgreSQL's clients that
-/// happen to be in the surrounding.
-pub fn command(program: &Path) -> Command {
+/// A command in a folder and a process group of its own, as somebody who is not root, without settings for PostgreSQL's
+/// clients that happen to be in the surrounding.
+pub fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     if let Some((user, group)) = account() {
         command.uid(user).gid(group);
@@ -128,24 +127,24 @@ fn stat(process: u32) -> Option<(char, u32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// Ends a server and removes its folder when the test process has gone without doing so, be it by `kill -9`: the other end
-/// of its input closes then.
+/// Ends every process that works in a folder, and removes the folder, when the test process has gone without doing so, be it by
+/// `kill -9`: the other end of the guardian's input closes then.
 #[derive(Debug)]
 pub struct Guardian(Child);
 
 impl Guardian {
     const SCRIPT: &str = r#"
-        server=
-        while read -r line; do server=$line; done
-        if [ -n "$server" ]; then
-            kill -STOP "$server"
-            for status in $(grep -ls "^PPid:[[:space:]]*$server\$" /proc/[0-9]*/status); do
-                process=${status#/proc/}
-                kill -KILL "${process%/status}"
+        read -r nothing
+        tries=0
+        while [ -e "$1" ] && [ "$tries" -lt 100 ]; do
+            for process in /proc/[0-9]*; do
+                case $(readlink "$process/cwd") in
+                    "$1" | "$1"/*) kill -KILL "${process#/proc/}" ;;
+                esac
             done
-            kill -KILL "$server"
-        fi
-        rm -rf "$1"
+            rm -rf "$1" || sleep 0.1
+            tries=$((tries + 1))
+        done
     "#;
 
     pub fn of(folder: &Path) -> Self {
@@ -153,20 +152,10 @@ impl Guardian {
         command.args(["-c", Self::SCRIPT, "guardian"]).arg(folder).process_group(0);
         Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"))
     }
-
-    /// Which process to end; `None` when there is nothing to end.
-    pub fn watch(&mut self, server: Option<u32>) {
-        let line = server.map(|server| server.to_string()).unwrap_or_default() + "\n";
-        self.0
-            .stdin
-            .as_mut()
-            .expect("it was piped")
-            .write_all(line.as_bytes())
-            .expect("the guardian reads until the end");
-    }
 }
 
 impl Drop for Guardian {
+    /// It looks for its folder one last time.
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         self.0.wait().ok();
@@ -183,15 +172,14 @@ mod tests {
     async fn a_guardian_ends_the_server_and_its_sessions_when_the_test_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Command::new("/bin/sh");
-        server.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
+        server.args(["-c", "sleep 1000 & echo $!; wait"]).current_dir(folder.path()).stdout(Stdio::piped());
         let mut server = server.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let session: u32 = line.trim().parse().unwrap();
         assert_eq!(children(server.id()), [session]);
 
-        let mut guardian = Guardian::of(folder.path());
-        guardian.watch(Some(server.id()));
+        let guardian = Guardian::of(folder.path());
         assert!(runs(server.id()) && runs(session));
         // The kernel closes it like this when the process that holds it dies.
         drop(guardian);

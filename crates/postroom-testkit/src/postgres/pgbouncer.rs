@@ -24,7 +24,8 @@ pub struct PgBouncer {
     folder: TempDir,
     port: u16,
     process: Child,
-    guardian: Guardian,
+    /// Goes after the folder, which it then need not remove.
+    _guardian: Guardian,
 }
 
 impl PgBouncer {
@@ -54,12 +55,11 @@ impl PgBouncer {
         }
         machine::give_away(folder.path());
 
-        let mut guardian = Guardian::of(folder.path());
+        let guardian = Guardian::of(folder.path());
         let log = fs::File::create(folder.path().join("log")).expect("a file in our folder");
-        let mut command = machine::command(&machine::pgbouncer());
+        let mut command = machine::command(&machine::pgbouncer(), folder.path());
         let process = command.arg(&configuration).stderr(log).spawn().expect("PgBouncer's program");
-        guardian.watch(Some(process.id()));
-        let mut pooler = Self { folder, port, process, guardian };
+        let mut pooler = Self { folder, port, process, _guardian: guardian };
         pooler.wait_until_ready(admin_url).await;
         pooler
     }
@@ -101,7 +101,6 @@ impl Drop for PgBouncer {
     fn drop(&mut self) {
         machine::signal(self.process.id(), Signal::KILL);
         self.process.wait().ok();
-        self.guardian.watch(None);
     }
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use super::machine::{self, Guardian, PATIENCE, wait_until};
+use super::machine::{self, Guardian, wait_until};
 use super::{connect, told};
 
 /// As in production where it matters for what survives; small where it does not.
@@ -28,6 +28,9 @@ const SETTINGS: [(&str, &str); 9] = [
     ("wal_keep_size", "256MB"),
 ];
 
+/// The folder of the data in the server's folder.
+const DATA: &str = "data";
+
 /// How often a first start looks for another port when somebody took the one that was free.
 const PORTS_MAX: usize = 5;
 
@@ -41,7 +44,8 @@ pub struct Server {
     port: u16,
     password: String,
     running: Option<Child>,
-    guardian: Guardian,
+    /// Goes after the folder, which it then need not remove.
+    _guardian: Guardian,
 }
 
 impl Server {
@@ -65,7 +69,7 @@ impl Server {
         std::fs::write(&password, &server.password).expect("a file in our folder");
         machine::give_away(&password);
         let mut initdb = server.program("initdb");
-        initdb.arg("--pgdata").arg(server.data()).arg("--pwfile").arg(password);
+        initdb.args(["--pgdata", DATA, "--pwfile"]).arg(password);
         initdb.args([
             "--username",
             "postgres",
@@ -91,7 +95,7 @@ impl Server {
         let folder = tempfile::Builder::new().prefix("postroom-pg-").tempdir().expect("a temporary folder");
         machine::give_away(folder.path());
         let guardian = Guardian::of(folder.path());
-        Self { folder, port: machine::free_port(), password, running: None, guardian }
+        Self { folder, port: machine::free_port(), password, running: None, _guardian: guardian }
     }
 
     async fn start_somewhere(&mut self) {
@@ -123,7 +127,6 @@ impl Server {
         let mut postgres = self.program("postgres");
         postgres.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
         let mut child = postgres.spawn().expect("PostgreSQL's program");
-        self.guardian.watch(Some(child.id()));
         let url = self.admin_url();
         let ended = wait_until("that PostgreSQL takes connections", async || {
             if tokio_postgres::connect(&url, NoTls).await.is_ok() {
@@ -132,7 +135,6 @@ impl Server {
             child.try_wait().expect("it is our child").map(|_| true)
         });
         if ended.await {
-            self.guardian.watch(None);
             return Err(self.log());
         }
         self.running = Some(child);
@@ -148,7 +150,6 @@ impl Server {
         let mut child = self.running.take().expect("the server runs");
         machine::signal(child.id(), Signal::INT);
         wait_until("the end of PostgreSQL", async || child.try_wait().expect("it is our child")).await;
-        self.guardian.watch(None);
     }
 
     /// `kill -9` of all of its processes at once, so that none of them can still write or answer anything.
@@ -175,7 +176,6 @@ impl Server {
             machine::signal(process, Signal::KILL);
         }
         child.wait().expect("it is our child");
-        self.guardian.watch(None);
         sessions
     }
 
@@ -212,9 +212,7 @@ impl Server {
     pub async fn standby(&self) -> Self {
         let mut standby = Self::new(self.password.clone());
         let mut backup = standby.program("pg_basebackup");
-        backup
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-w", "-D"])
-            .arg(standby.data());
+        backup.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-w", "-D", DATA]);
         backup.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
         backup.env("PGPASSWORD", &self.password);
         standby.finish(backup).await;
@@ -291,7 +289,7 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(DATA)
     }
 
     fn log_file(&self) -> PathBuf {
@@ -304,19 +302,20 @@ impl Server {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// One of PostgreSQL's programs; what it says goes into the log.
+    /// One of PostgreSQL's programs, in the server's folder; what it says goes into the log. Where the folder is gone, it cannot
+    /// make it anew.
     fn program(&self, name: &str) -> Command {
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a file in our folder");
-        let mut command = machine::command(&machine::postgres_folder().join(name));
+        let mut command = machine::command(&machine::postgres_folder().join(name), self.folder.path());
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         command
     }
 
     /// Runs a program to its good end.
-    async fn finish(&self, mut command: Command) {
-        let running = tokio::task::spawn_blocking(move || command.status());
-        let ended = tokio::time::timeout(PATIENCE, running).await.expect("it ends in time").expect("no panic");
-        assert!(ended.is_ok_and(|status| status.success()), "PostgreSQL's program failed: {}", self.log());
+    async fn finish(&mut self, mut command: Command) {
+        let mut child = command.spawn().expect("PostgreSQL's program");
+        let ended = wait_until("the end of PostgreSQL's program", async || child.try_wait().expect("it is our child"));
+        assert!(ended.await.success(), "PostgreSQL's program failed: {}", self.log());
     }
 }
 

@@ -2,13 +2,23 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::one;
 use postroom_testkit::postgres::{APP_ROLE, Database, OWNER_ROLE, connect};
+
+use super::one;
 
 async fn exists(name: &str) -> bool {
     let elsewhere = Database::new().await;
     let admin = connect(&elsewhere.admin_url()).await;
     one(&admin, &format!("SELECT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')")).await
+}
+
+/// A copy is independent of its template, and these templates are of no use to anybody else.
+async fn forget_template(fingerprint: &str) {
+    let elsewhere = Database::new().await;
+    let admin = connect(&elsewhere.admin_url()).await;
+    let name: String = one(&admin, &format!("SELECT 'postroom_test_template_' || md5('{fingerprint}')")).await;
+    assert!(exists(&name).await);
+    admin.batch_execute(&format!("DROP DATABASE {name}")).await.unwrap();
 }
 
 #[tokio::test]
@@ -66,6 +76,7 @@ async fn a_template_is_made_once_and_each_test_gets_a_copy_with_everything_that_
     let copies = (0..4).map(|_| Database::from_template(&fingerprint, make));
     let copies: Vec<Database> = futures_util::future::join_all(copies).await;
     assert_eq!(MADE.load(Ordering::Relaxed), 1);
+    forget_template(&fingerprint).await;
 
     for copy in &copies {
         let owner = connect(&copy.owner_url()).await;
@@ -97,6 +108,7 @@ async fn a_template_that_was_not_finished_is_made_anew() {
         connect(url).await.batch_execute("CREATE TABLE whole (id int8)").await.unwrap();
     })
     .await;
+    forget_template(&fingerprint).await;
     let owner = connect(&whole.owner_url()).await;
     assert_eq!(
         one::<String>(&owner, "SELECT string_agg(tablename, ',') FROM pg_tables WHERE schemaname = 'public'").await,
