@@ -2,8 +2,8 @@
 //! of its own for a test that wants to stop or kill it. [`Proxy`] and
 //! [`PgBouncer`] stand between client and server.
 //!
-//! Tests that need this stand under `tests`, in a module whose name ends in `postgres`, so that `scripts/test` can leave them
-//! out, and say so, where there is no PostgreSQL.
+//! Tests that need this stand in a module whose name ends in `postgres`, so that `scripts/test` can leave them out, and say so,
+//! where there is no PostgreSQL.
 
 mod database;
 mod machine;

@@ -71,23 +71,6 @@ fn arrows_between_crates_point_one_way() {
     }
 }
 
-/// Those beside the code run everywhere, also where there is no PostgreSQL.
-#[test]
-fn only_tests_from_the_outside_use_the_testkit() {
-    for (name, _) in ARROWS.iter().filter(|(name, _)| *name != "postroom-testkit") {
-        let mut sources = Vec::new();
-        files(&root().join("crates").join(name).join("src"), "rs", &mut sources);
-        for path in sources {
-            let text = fs::read_to_string(&path).expect("a source file is UTF-8");
-            assert!(
-                !text.contains("postroom_testkit"),
-                "{} uses the testkit: move that test to tests/it",
-                path.display()
-            );
-        }
-    }
-}
-
 #[test]
 fn a_library_with_one_home_appears_nowhere_else() {
     for (name, used) in dependencies() {
