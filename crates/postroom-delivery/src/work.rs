@@ -121,11 +121,17 @@ impl Office {
         None
     }
 
-    /// `None` when storage could not say what to do and nobody waits any longer.
+    /// `None` when this delivery is not this process's to make any more, or storage could not say what to do and nobody
+    /// waits any longer.
     async fn make(&self, turn: &Turn) -> Option<Made> {
         let job = &turn.job;
         let found = self.stubborn("endpoint", || self.worker.endpoint_find(job.delivery.endpoint)).await?;
         let Some(endpoint) = found else { return Some(Made::Blocked(DeadReason::EndpointDeleted)) };
+        let admit = || std::future::ready(self.worker.delivery_admit(job.delivery));
+        if !self.stubborn("turn of a delivery", admit).await? {
+            tracing::debug!(event.id = %job.event.id, "a delivery has become another process's to make");
+            return None;
+        }
         let prepared = self.prepared(turn, endpoint);
         if let Some(reason) = prepared.endpoint.blocked {
             return Some(Made::Blocked(reason));

@@ -215,11 +215,11 @@ pub struct Subscription {
 impl Subscription {
     /// Whether the endpoint wants an event. `payload` is asked for only when a filter needs it; a payload that is not
     /// JSON matches no filter.
-    pub fn wants<'a>(
+    pub fn wants<'p>(
         &self,
         event_type: &str,
         source: Option<SourceId>,
-        payload: impl FnOnce() -> Option<&'a serde_json::Value>,
+        payload: impl FnOnce() -> Option<&'p serde_json::Value>,
     ) -> bool {
         let of_type = self.event_types.is_empty() || self.event_types.iter().any(|p| p.matches(event_type));
         let of_source = self.source_ids.is_empty() || source.is_some_and(|source| self.source_ids.contains(&source));

@@ -166,9 +166,11 @@ pub trait Api: Send + Sync {
     ) -> Result<()>;
 
     /// What happens, all kinds, of this organization only: from now on, or from `after` on without a gap and nothing
-    /// twice. What lies too far back (more than 10,000 rows of the log) is not shown again: [`Activity::Gap`] says so
-    /// first. A reader that falls more than 1,024 items behind gets a gap too. Ends when the database is closed.
-    fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream;
+    /// twice. What lies too far back (further than 10,000 rows of the log) may not be shown again: [`Activity::Gap`] says
+    /// so first. A reader that falls more than 1,024 items behind gets a gap too. Ends when the database is closed.
+    ///
+    /// When this resolves, `now` is fixed: everything that is acknowledged later is shown.
+    async fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> Result<ActivityStream>;
 }
 
 /// The live stream: what happened, and from where on to resume after it.

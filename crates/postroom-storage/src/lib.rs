@@ -22,6 +22,7 @@ mod engine;
 pub mod error;
 pub mod handoff;
 pub mod platform;
+pub mod postgres;
 pub mod receiver;
 pub mod scope;
 pub mod sqlite;

@@ -68,6 +68,13 @@ pub trait Worker: Send + Sync {
     /// The endpoint's configuration of this moment. `None` when the row does not exist at all.
     async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>>;
 
+    /// Whether an attempt of this delivery, which delivery holds in memory, may begin here and now; asked right before
+    /// it. `false`: it has become another process's to make, so it is to be forgotten.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::Error::Unavailable) while that is not known: ask again.
+    fn delivery_admit(&self, delivery: DeliveryKey) -> Result<bool>;
+
     /// Records how an attempt ended and what follows, in one transaction; resolves when durable. The queue behind it is
     /// bounded: a full one makes callers wait.
     async fn attempt_settle(&self, settlement: Settlement) -> Result<()>;

@@ -122,6 +122,24 @@ async fn a_panic_in_one_delivery_takes_no_other_along() {
 }
 
 #[tokio::test]
+async fn what_has_become_another_processs_to_make_is_forgotten_and_what_is_not_known_is_asked_again() {
+    let room = Room::started().await;
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let theirs = room.endpoint(&receiver.url("/theirs")).await;
+    let ours = room.endpoint(&receiver.url("/ours")).await;
+    {
+        let mut seen = room.watched.seen.lock();
+        seen.taken_over = Some(theirs.number);
+        seen.unsure = 3;
+    }
+    room.record_for_all(20).await;
+    let attempts = room.attempts(20).await;
+    assert!(attempts.iter().all(|one| one.delivery.endpoint_number == ours.number));
+    room.until(|seen| (seen.dropped == 20).then_some(())).await;
+    assert_eq!(receiver.count(), 20, "nothing was sent");
+}
+
+#[tokio::test]
 async fn a_retry_that_is_due_soon_is_made_soon() {
     let mut room = Room::new().await;
     room.let_time_run();

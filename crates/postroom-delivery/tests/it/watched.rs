@@ -32,6 +32,12 @@ pub struct Seen {
     pub failures: usize,
     /// The look-up of the endpoint with this number panics.
     pub poisoned: Option<u32>,
+    /// Deliveries to the endpoint with this number have become another process's to make.
+    pub taken_over: Option<u32>,
+    /// So often it is not known whose a delivery is.
+    pub unsure: usize,
+    /// Deliveries that were not this process's to make.
+    pub dropped: usize,
     /// The endpoint with this number cannot sign.
     pub mute: Option<u32>,
 }
@@ -68,6 +74,21 @@ impl Worker for Watched {
         let (settings, signer) = (found.settings.clone(), Err("the secret can not be decrypted".to_owned()));
         let Endpoint { key, organization, organization_id, id, number, blocked, .. } = *found;
         Ok(Some(Arc::new(Endpoint { key, organization, organization_id, id, number, settings, signer, blocked })))
+    }
+
+    fn delivery_admit(&self, delivery: DeliveryKey) -> Result<bool> {
+        let mut seen = self.seen.lock();
+        if seen.unsure > 0 {
+            seen.unsure -= 1;
+            return Err(Error::Unavailable("no touch with the database".into()));
+        }
+        if seen.taken_over.is_none() || seen.taken_over != seen.numbers.get(&delivery.endpoint).copied() {
+            return self.inner.delivery_admit(delivery);
+        }
+        seen.dropped += 1;
+        drop(seen);
+        self.changed.send_replace(());
+        Ok(false)
     }
 
     async fn attempt_settle(&self, settlement: Settlement) -> Result<()> {

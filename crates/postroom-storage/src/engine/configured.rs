@@ -1,18 +1,38 @@
-//! From rows of configuration to what receives and delivers: verifiers, signers, and why nothing is sent.
+//! From rows of configuration to what receives and delivers: verifiers, signers, who wants an event, and why nothing is
+//! sent.
+
+use std::cell::OnceCell;
 
 use postroom_domain::delivery::DeadReason;
+use postroom_domain::endpoint::Subscription;
+use postroom_domain::event::EventType;
 use postroom_domain::invalid::Invalid;
 use postroom_domain::signing::Signer;
 use postroom_domain::source::SourceSettings;
 use postroom_domain::verify::{FieldError, Verifier};
-use postroom_domain::{OrganizationId, Secret, Timestamp};
+use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
+use serde_json::Value;
 
 use super::rows::{EndpointRow, SecretRow, SecretsOf};
 use super::vault::{self, Vault};
 use crate::Result;
+use crate::worker::EndpointKey;
 
 /// The name and the provider of the source that an organization's own Mandrill secret implies.
 pub(crate) const MANDRILL: &str = "mandrill";
+
+/// The endpoints that want an event. The payload is read as JSON at most once, and only if a filter asks for it.
+pub(crate) fn wanting<'a>(
+    routes: impl Iterator<Item = (EndpointKey, &'a Subscription)>,
+    event_type: &EventType,
+    source: Option<SourceId>,
+    body: &[u8],
+) -> Vec<EndpointKey> {
+    let payload: OnceCell<Option<Value>> = OnceCell::new();
+    let json = || payload.get_or_init(|| serde_json::from_slice(body).ok()).as_ref();
+    let wants = |(_, subscription): &(_, &Subscription)| subscription.wants(event_type.as_str(), source, json);
+    routes.filter(wants).map(|(endpoint, _)| endpoint).collect()
+}
 
 /// Why nothing may be sent to an endpoint now.
 pub(crate) fn blocked(organization_active: bool, row: &EndpointRow) -> Option<DeadReason> {

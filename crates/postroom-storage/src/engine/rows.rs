@@ -27,8 +27,13 @@ pub(crate) struct OrganizationRow {
 impl OrganizationRow {
     /// Events a calendar month: its own limit or its plan's.
     pub(crate) fn limit(&self) -> Option<u64> {
-        self.webhook_limit.or_else(|| self.plan.webhook_limit())
+        monthly_limit(self.plan, self.webhook_limit)
     }
+}
+
+/// Events a calendar month: an organization's own limit or its plan's.
+pub(crate) fn monthly_limit(plan: Plan, own: Option<u64>) -> Option<u64> {
+    own.or_else(|| plan.webhook_limit())
 }
 
 /// An API key as it is stored, without its hash.

@@ -2,8 +2,9 @@
 
 use aws_lc_rs::hmac;
 use postroom_domain::keyring::{Keyring, KeyringError, Place};
-use postroom_domain::{EndpointId, OrganizationId, Secret};
+use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, Secret, Timestamp};
 
+use super::rows::SecretsOf;
 use crate::{Error, Result};
 
 /// What the sentinel says once opened.
@@ -56,6 +57,24 @@ impl Vault {
     pub(crate) fn fingerprint(&self, secret: &Secret) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.fingerprint_key.expose());
         hmac::sign(&key, secret.expose()).as_ref().to_vec()
+    }
+
+    /// A new secret of a source or an endpoint: the id of its row, which binds the ciphertext to it, and the ciphertext.
+    pub(crate) fn seal_new(
+        &self,
+        of: SecretsOf,
+        organization: OrganizationId,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> ([u8; 16], Vec<u8>) {
+        // Any unique id will do.
+        let id = ApiKeyId::new(now).to_bytes();
+        (id, self.keyring.seal(secret_row(of.table(), &organization.to_bytes(), &id), secret))
+    }
+
+    /// An organization's Mandrill secret: the ciphertext and the fingerprint.
+    pub(crate) fn seal_mandrill(&self, id: OrganizationId, secret: &Secret) -> (Vec<u8>, Vec<u8>) {
+        (self.keyring.seal(mandrill_secret(&id.to_bytes()), secret), self.fingerprint(secret))
     }
 
     /// Custom headers, sealed as one; none for none.

@@ -303,9 +303,9 @@ impl Api for Sqlite {
         .await
     }
 
-    fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> ActivityStream {
+    async fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> Result<ActivityStream> {
         let (people, handoff) = (self.0.people.clone(), self.0.handoff.clone());
-        activity::stream(activity::Desk { people, handoff, org: scope.org }, &self.0.hub, after)
+        Ok(activity::stream(activity::Desk { people, handoff, org: scope.org }, &self.0.hub, after))
     }
 }
 

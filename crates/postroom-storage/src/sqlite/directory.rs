@@ -7,7 +7,6 @@
 
 mod load;
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -18,10 +17,10 @@ use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
 use postroom_domain::{ApiKeyId, OrganizationId, SourceId, Timestamp};
-use serde_json::Value;
 
 use super::connection::Connection;
 use super::grants::Part;
+use crate::engine::configured::wanting;
 use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::worker::{Endpoint, EndpointKey};
@@ -82,12 +81,9 @@ impl Entry {
         self.sources.get(name).cloned()
     }
 
-    /// The endpoints that want an event. The payload is read as JSON at most once, and only if a filter asks for it.
+    /// The endpoints that want an event.
     pub(super) fn wanting(&self, event_type: &EventType, source: Option<SourceId>, body: &[u8]) -> Vec<EndpointKey> {
-        let payload: OnceCell<Option<Value>> = OnceCell::new();
-        let json = || payload.get_or_init(|| serde_json::from_slice(body).ok()).as_ref();
-        let wants = |route: &&(EndpointKey, Subscription)| route.1.wants(event_type.as_str(), source, json);
-        self.routes.iter().filter(wants).map(|(endpoint, _)| *endpoint).collect()
+        wanting(self.routes.iter().map(|(endpoint, wanted)| (*endpoint, wanted)), event_type, source, body)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The rows of deliveries that are not on the straight way. Every change goes through here, so that the numbers of
 //! waiting and dead deliveries are right without ever being counted over.
 
-use postroom_domain::Timestamp;
 use postroom_domain::delivery::DeadReason;
 use rusqlite::Row;
 
 use super::connection::Connection;
 use super::convert::{moment, word, word_or_none};
 use super::rows;
-use super::writer::{Effects, ExceptionState};
+use super::writer::Effects;
+use crate::engine::log::{Exception, ExceptionState};
 use crate::worker::DeliveryKey;
 
 /// By primary key.
@@ -39,50 +39,23 @@ const PUT: &str = insert_exception!(
 /// By primary key.
 const DELETE: &str = "delete from exception where endpoint = ?1 and event = ?2 and run = ?3";
 
-/// Where a delivery stands that is not on the straight way.
-#[derive(Debug, Clone)]
-pub(super) struct Exception {
-    pub(super) org: i64,
-    pub(super) state: ExceptionState,
-    pub(super) due_at: Timestamp,
-    pub(super) attempts: u32,
-    pub(super) attempts_of_schedule: u32,
-    pub(super) reason: Option<DeadReason>,
-    pub(super) since: Timestamp,
-}
-
-impl Exception {
-    /// A delivery that was not tried yet and waits until `due_at`.
-    pub(super) fn untried(org: i64, due_at: Timestamp, now: Timestamp) -> Self {
-        Self {
-            org,
-            state: ExceptionState::Waiting,
-            due_at,
-            attempts: 0,
-            attempts_of_schedule: 0,
-            reason: None,
-            since: now,
-        }
-    }
-
-    /// From the columns `org, state, due_at, attempts, attempts_of_schedule, reason, since`.
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            org: row.get(0)?,
-            state: word(row, 1)?,
-            due_at: moment(row, 2)?,
-            attempts: row.get(3)?,
-            attempts_of_schedule: row.get(4)?,
-            reason: word_or_none(row, 5)?,
-            since: moment(row, 6)?,
-        })
-    }
+/// From the columns `org, state, due_at, attempts, attempts_of_schedule, reason, since`.
+fn read(row: &Row<'_>) -> rusqlite::Result<Exception> {
+    Ok(Exception {
+        org: row.get(0)?,
+        state: word(row, 1)?,
+        due_at: moment(row, 2)?,
+        attempts: row.get(3)?,
+        attempts_of_schedule: row.get(4)?,
+        reason: word_or_none(row, 5)?,
+        since: moment(row, 6)?,
+    })
 }
 
 /// The exception of a delivery, if it has one.
 pub(super) fn find(connection: &Connection, delivery: DeliveryKey) -> rusqlite::Result<Option<Exception>> {
     let key: [&dyn rusqlite::ToSql; 3] = [&delivery.endpoint.0, &delivery.event.seq(), &delivery.run];
-    rows::one(connection, FIND, &key, Exception::read)
+    rows::one(connection, FIND, &key, read)
 }
 
 /// Writes the exception of a delivery. `before` is the state it is known to be in, none if it has no row.

@@ -9,83 +9,12 @@ mod tests;
 
 use rusqlite::hooks::AuthAction;
 
-use self::Part::{Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
-
-/// A part of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Part {
-    /// Proves callers.
-    Authorizer,
-    /// Accepts events.
-    Receiver,
-    /// Delivers.
-    Worker,
-    /// An organization's own resources.
-    Api,
-    /// What a person does to deliveries.
-    DeadLetter,
-    /// The super admin, and upkeep.
-    Platform,
-    /// The command that seals secrets anew.
-    Keys,
-}
-
-impl Part {
-    /// In the order of their numbers.
-    pub(super) const ALL: [Self; 7] = [Authorizer, Receiver, Worker, Api, DeadLetter, Platform, Keys];
-
-    /// As documents and logs name it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Authorizer => "authorizer",
-            Self::Receiver => "receiver",
-            Self::Worker => "worker",
-            Self::Api => "api",
-            Self::DeadLetter => "dead_letter",
-            Self::Platform => "platform",
-            Self::Keys => "keys",
-        }
-    }
-}
-
-/// What a part may do with a table.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grant {
-    part: Part,
-    table: &'static str,
-    read: &'static [&'static str],
-    insert: bool,
-    update: &'static [&'static str],
-    delete: bool,
-}
-
-/// Every column.
-const ALL: &[&str] = &["*"];
-
-const fn grant(part: Part, table: &'static str) -> Grant {
-    Grant { part, table, read: &[], insert: false, update: &[], delete: false }
-}
-
-impl Grant {
-    const fn read(self, columns: &'static [&'static str]) -> Self {
-        Self { read: columns, ..self }
-    }
-
-    const fn insert(self) -> Self {
-        Self { insert: true, ..self }
-    }
-
-    const fn update(self, columns: &'static [&'static str]) -> Self {
-        Self { update: columns, ..self }
-    }
-
-    const fn delete(self) -> Self {
-        Self { delete: true, ..self }
-    }
-}
+pub(super) use crate::engine::grants::Part;
+use crate::engine::grants::Part::{Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+use crate::engine::grants::{ALL, Grant, grant};
 
 /// The list.
-pub(super) const GRANTS: &[Grant] = &[
+const GRANTS: &[Grant] = &[
     grant(Authorizer, "organization").read(&["org", "id", "slug", "is_active"]),
     grant(Authorizer, "api_key")
         .read(&["key", "org", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])

@@ -1,19 +1,20 @@
 //! What a person does to deliveries: retry, requeue, discard, replay, test. Each runs inside the writer, so that what it
 //! finds is still so when it changes it.
 
-use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::{DeliveryId, EndpointId, EventId, Timestamp};
 use rusqlite::Row;
 
 use super::connection::Connection;
-use super::exceptions::{self, Exception};
+use super::exceptions;
 use super::reads::delivery;
-use super::reads::event::{self, EventRow};
+use super::reads::event;
 use super::rows;
-use super::writer::{Effects, ExceptionState};
+use super::writer::Effects;
 use crate::api::DeliveryView;
-use crate::worker::{DeliveryKey, EndpointKey, EventKey};
-use crate::{Actor, Error, Handoff, Result};
+use crate::engine::log::{EventRow, Exception, ExceptionState};
+use crate::engine::moves::{self, Again, Target};
+use crate::worker::{DeliveryKey, EndpointKey};
+use crate::{Actor, Handoff, Result};
 
 /// By the unique index on id.
 const BY_ID: &str = "select endpoint, id, number, disabled_reason is not null, deleted_at is not null from endpoint \
@@ -41,42 +42,20 @@ pub(super) struct Moves<'a> {
     pub(super) now: Timestamp,
 }
 
-/// An endpoint, as far as deliveries may go to it.
-struct Target {
-    key: EndpointKey,
-    id: EndpointId,
-    number: u32,
-    is_disabled: bool,
-    is_deleted: bool,
-}
-
-impl Target {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            key: EndpointKey(row.get(0)?),
-            id: EndpointId::from_bytes(row.get(1)?),
-            number: row.get(2)?,
-            is_disabled: row.get(3)?,
-            is_deleted: row.get(4)?,
-        })
-    }
-
-    /// Nothing waits for an endpoint that gets nothing: it would be a dead letter at once.
-    fn check(&self) -> Result<()> {
-        let (code, detail) = if self.is_deleted {
-            ("endpoint_deleted", format!("the endpoint {} was deleted: replay the event to another one", self.id))
-        } else if self.is_disabled {
-            ("endpoint_disabled", format!("the endpoint {} is disabled: enable it first", self.id))
-        } else {
-            return Ok(());
-        };
-        Err(Error::Conflict { code, detail })
-    }
+/// From the columns of [`BY_ID`].
+fn read(row: &Row<'_>) -> rusqlite::Result<Target> {
+    Ok(Target {
+        key: EndpointKey(row.get(0)?),
+        id: EndpointId::from_bytes(row.get(1)?),
+        number: row.get(2)?,
+        is_disabled: row.get(3)?,
+        is_deleted: row.get(4)?,
+    })
 }
 
 /// An endpoint of the organization that gets deliveries.
 pub(super) fn enabled_endpoint(connection: &Connection, org: i64, id: EndpointId) -> Result<EndpointKey> {
-    let target = rows::expect("endpoint", connection, BY_ID, &[&org, &id.to_bytes()], Target::read)?;
+    let target = rows::expect("endpoint", connection, BY_ID, &[&org, &id.to_bytes()], read)?;
     target.check().map(|()| target.key)
 }
 
@@ -85,18 +64,13 @@ impl Moves<'_> {
     pub(super) fn retry(&mut self, id: DeliveryId) -> Result<DeliveryView> {
         let key = delivery::key(self.connection, self.org, id)?;
         let status = self.view(id)?.status;
-        let refused = |detail: &str| Error::Conflict { code: "delivery_not_retryable", detail: detail.to_owned() };
-        match (status, exceptions::find(self.connection, key)?) {
-            (DeliveryStatus::DeadLetter, Some(dead)) => self.begin_anew(id, key, &dead),
-            (DeliveryStatus::Failed | DeliveryStatus::Pending, Some(waiting)) => {
+        match moves::retry(status, exceptions::find(self.connection, key)?)? {
+            Again::Anew(dead) => self.begin_anew(id, key, &dead),
+            Again::Now(waiting) => {
                 self.target(key.endpoint)?.check()?;
                 let due_now = Exception { due_at: self.now, ..waiting };
                 self.put(id, key, ExceptionState::Waiting, &due_now)
             }
-            (DeliveryStatus::Success | DeliveryStatus::Discarded, _) => {
-                Err(refused("this delivery has ended: replay its event to send it again"))
-            }
-            _ => Err(refused("this delivery is being made right now: wait for its outcome")),
         }
     }
 
@@ -129,7 +103,7 @@ impl Moves<'_> {
         for target in targets {
             target.check()?;
             let run = self.new_run(&event, target.key, actor)?;
-            let key = DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: target.key, run };
+            let key = DeliveryKey { event: event.key, endpoint: target.key, run };
             let waiting = Exception::untried(self.org, self.now, self.now);
             exceptions::put(self.connection, self.effects, key, None, &waiting)?;
             self.effects.wake(target.key);
@@ -140,10 +114,7 @@ impl Moves<'_> {
 
     fn dead_letter(&self, id: DeliveryId) -> Result<(DeliveryKey, Exception)> {
         let key = delivery::key(self.connection, self.org, id)?;
-        match exceptions::find(self.connection, key)? {
-            Some(dead) if dead.state == ExceptionState::DeadLetter => Ok((key, dead)),
-            _ => Err(Error::NotFound { kind: "dead letter" }),
-        }
+        Ok((key, moves::dead_letter(exceptions::find(self.connection, key)?)?))
     }
 
     fn begin_anew(&mut self, id: DeliveryId, key: DeliveryKey, dead: &Exception) -> Result<DeliveryView> {
@@ -169,13 +140,13 @@ impl Moves<'_> {
     }
 
     fn target(&self, key: EndpointKey) -> Result<Target> {
-        rows::expect("endpoint", self.connection, BY_KEY, &[&self.org, &key.0], Target::read)
+        rows::expect("endpoint", self.connection, BY_KEY, &[&self.org, &key.0], read)
     }
 
     fn named(&self, ids: Vec<EndpointId>) -> Result<Vec<Target>> {
         let mut targets: Vec<Target> = Vec::with_capacity(ids.len());
         for id in ids {
-            let target = rows::expect("endpoint", self.connection, BY_ID, &[&self.org, &id.to_bytes()], Target::read)?;
+            let target = rows::expect("endpoint", self.connection, BY_ID, &[&self.org, &id.to_bytes()], read)?;
             if !targets.iter().any(|known| known.key == target.key) {
                 targets.push(target);
             }
@@ -192,22 +163,18 @@ impl Moves<'_> {
             }
         }
         if targets.is_empty() {
-            let detail = "none of the endpoints this event went to is left: name endpoint_ids".to_owned();
-            return Err(Error::Conflict { code: "no_endpoints", detail });
+            return Err(moves::no_endpoints());
         }
         Ok(targets)
     }
 
     fn new_run(&self, event: &EventRow, endpoint: EndpointKey, actor: Actor) -> Result<u16> {
-        let key = (event.seq, endpoint.0);
+        let key = (event.key.seq(), endpoint.0);
         let last: u16 = self.connection.prepare_cached(LAST_RUN)?.query_row(key, |row| row.get(0))?;
-        let run = last.checked_add(1).ok_or_else(|| Error::Conflict {
-            code: "too_many_replays",
-            detail: format!("this event was replayed to one endpoint {last} times, which is the most there can be"),
-        })?;
-        let values = (event.seq, endpoint.0, run, self.now.as_millis(), actor.to_string());
+        let run = moves::next_run(last)?;
+        let values = (event.key.seq(), endpoint.0, run, self.now.as_millis(), actor.to_string());
         self.connection.prepare_cached(ADD_RUN)?.execute(values)?;
-        self.connection.prepare_cached(LIST_RUN)?.execute((endpoint.0, event.seq, run))?;
+        self.connection.prepare_cached(LIST_RUN)?.execute((endpoint.0, event.key.seq(), run))?;
         Ok(run)
     }
 }

@@ -13,6 +13,7 @@ use super::reads::{gauges, idempotency};
 use super::writer::Effects;
 use super::{Changed, Sqlite, retention};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::engine::idempotency::NOBODY;
 use crate::engine::page;
 use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Platform, Result, Scope, SuperAdmin};
@@ -94,10 +95,8 @@ impl Platform for Sqlite {
 
     async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
         let vault = self.0.vault.clone();
-        self.write(Part::Platform, move |connection, _| {
-            idempotency::begin(connection, &vault, idempotency::NOBODY, &claim, now)
-        })
-        .await
+        self.write(Part::Platform, move |connection, _| idempotency::begin(connection, &vault, NOBODY, &claim, now))
+            .await
     }
 
     async fn idempotency_finish(
@@ -109,7 +108,7 @@ impl Platform for Sqlite {
     ) -> Result<()> {
         let vault = self.0.vault.clone();
         self.write(Part::Platform, move |connection, _| {
-            idempotency::finish(connection, &vault, idempotency::NOBODY, &claim, answer.as_ref())
+            idempotency::finish(connection, &vault, NOBODY, &claim, answer.as_ref())
         })
         .await
     }

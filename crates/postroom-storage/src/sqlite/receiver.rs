@@ -6,11 +6,9 @@ use async_trait::async_trait;
 use postroom_domain::{RejectionId, Timestamp};
 
 use super::grants::Part;
-use super::writer::{Counting, Record};
 use super::{Mode, Sqlite, rejections};
 use crate::api::TestEvent;
-use crate::engine::guard::guard_hash;
-use crate::engine::packed::pack_headers;
+use crate::engine::record::{Counting, Record};
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
 use crate::worker::EndpointKey;
 use crate::{Error, Receiver, Result, Scope};
@@ -57,20 +55,7 @@ impl Sqlite {
         let entry = self.0.directory.entry(scope.org).ok_or(Error::NotFound { kind: "organization" })?;
         let source_id = source.map(|source| source.id);
         let endpoints = entry.wanting(&event.event_type, source_id, &event.body);
-        let owner: (u8, i64) = source.map_or((b'o', entry.org), |source| (b's', source.key));
-        Ok(Record {
-            org: entry.org,
-            source: source.map(|source| source.key),
-            guard: event.external_id.as_ref().map(|id| guard_hash(owner, id.as_str())),
-            packed_headers: pack_headers(&event.headers),
-            headers: event.headers,
-            endpoints,
-            count: Counting::Upto(entry.limit),
-            event_type: event.event_type,
-            external_id: event.external_id,
-            body: event.body,
-            received_at: event.received_at,
-        })
+        Ok(Record::new(event, entry.org, endpoints, Counting::Upto(entry.limit)))
     }
 }
 

@@ -12,8 +12,9 @@ use super::connection::Connection;
 use super::convert::targets;
 use super::exceptions;
 use super::rows;
-use super::writer::{Effects, ExceptionState, stored_hash};
+use super::writer::{Effects, stored_hash};
 use crate::Result;
+use crate::engine::log::ExceptionState;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
 /// The most rows one step deletes, but for an event with more deliveries than that.

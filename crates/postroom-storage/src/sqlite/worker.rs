@@ -8,8 +8,8 @@ use postroom_domain::{EventId, Timestamp};
 use super::connection::Connection;
 use super::convert::{broken, headers, moment, pack_headers};
 use super::grants::Part;
-use super::writer::Settle;
 use super::{Changed, Sqlite, configuration, rows};
+use crate::engine::record::Settle;
 use crate::worker::{
     DeliveryKey, Due, Endpoint, EndpointKey, EventKey, OrganizationKey, Settlement, StoredEvent, Transition, Worker,
 };
@@ -49,6 +49,11 @@ impl Worker for Sqlite {
         let (vault, now) = (self.0.vault.clone(), self.now());
         let found = self.0.readers.borrow(move |c| super::directory::load_endpoint(c, &vault, endpoint, now)).await?;
         Ok(found.map(Arc::new))
+    }
+
+    /// One process has the file, so what it holds is its own.
+    fn delivery_admit(&self, _: DeliveryKey) -> Result<bool> {
+        Ok(true)
     }
 
     async fn attempt_settle(&self, settlement: Settlement) -> Result<()> {

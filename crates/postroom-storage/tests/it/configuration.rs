@@ -25,7 +25,7 @@ fn taken<T: std::fmt::Debug>(result: Result<T, Error>) -> Unique {
 }
 
 pub async fn an_organization_is_found_by_its_slug_and_changed_as_asked<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (platform, authorizer) = (&room.storage.platform, &room.storage.authorizer);
     let acme = platform.organization_create(BY(), new_organization("acme"), room.now()).await.unwrap();
     assert_eq!((acme.plan, acme.webhook_limit, acme.webhook_count), (Plan::Premium, None, 0));
@@ -56,7 +56,7 @@ pub async fn an_organization_is_found_by_its_slug_and_changed_as_asked<H: Harnes
 }
 
 pub async fn a_mandrill_secret_is_unique_in_the_installation_and_makes_a_source<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let platform = &room.storage.platform;
     let with = |slug: &str, secret: &str| postroom_storage::platform::NewOrganization {
         mandrill_webhook_secret: Some(Secret::from(secret)),
@@ -85,7 +85,7 @@ pub async fn a_mandrill_secret_is_unique_in_the_installation_and_makes_a_source<
 }
 
 pub async fn a_key_lets_its_holder_in_until_it_is_revoked_or_expires<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api, authorizer) = (room.organization("acme").await, &room.storage.api, &room.storage.authorizer);
     let (forever, short) = (new_key(), new_key());
     let short = postroom_storage::api::NewApiKey { expires_at: Some(room.now() + Duration::from_secs(60)), ..short };
@@ -108,7 +108,7 @@ pub async fn a_key_lets_its_holder_in_until_it_is_revoked_or_expires<H: Harness>
     assert_eq!(again.revoked_at, revoked.revoked_at, "ended twice is no error");
     assert_eq!(api.api_key_list(&acme.scope, page(10)).await.unwrap().data.len(), 3, "revoked ones are listed");
 
-    let room = room.crash();
+    let room = room.crash().await;
     let found = room.storage.authorizer.key_find(&forever.hash, room.now()).await.unwrap();
     assert!(found.is_none(), "not after a restart either");
 }
@@ -121,7 +121,7 @@ fn accepts(source: &Source, token: &str, now: Timestamp) -> bool {
 }
 
 pub async fn a_source_is_known_by_its_name_and_verifies_with_every_active_secret<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, &room.storage.api);
     let made = api.source_create(&acme.scope, new_source("custom", "first-secret-of-it"), room.now()).await.unwrap();
     assert_eq!((made.active_secrets, made.secret_updated_at), (1, Some(room.now())));
@@ -156,7 +156,7 @@ pub async fn a_source_is_known_by_its_name_and_verifies_with_every_active_secret
 }
 
 pub async fn an_endpoint_signs_with_both_secrets_until_the_grace_is_over<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api, worker) = (room.organization("acme").await, &room.storage.api, &room.storage.worker);
     let made = room
         .endpoint_of(&acme, |settings| {
@@ -197,7 +197,7 @@ pub async fn an_endpoint_signs_with_both_secrets_until_the_grace_is_over<H: Harn
 }
 
 pub async fn an_endpoint_that_gets_nothing_says_why<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api, worker) = (room.organization("acme").await, &room.storage.api, &room.storage.worker);
     let made = room.endpoint(&acme).await;
     room.send(&acme, "a").await;
@@ -222,7 +222,7 @@ pub async fn an_endpoint_that_gets_nothing_says_why<H: Harness>() {
 }
 
 pub async fn the_number_of_endpoints_is_bounded<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     for _ in 0..1_000 {
         room.endpoint(&acme).await;

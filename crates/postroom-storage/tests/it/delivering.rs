@@ -8,7 +8,7 @@ use postroom_storage::worker::Transition;
 use crate::support::{EXHAUSTED, Harness, Room, settlement};
 
 pub async fn an_unsettled_delivery_is_found_again_after_a_restart_and_a_settled_one_is_not<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let mut recorded = Vec::new();
@@ -21,19 +21,19 @@ pub async fn an_unsettled_delivery_is_found_again_after_a_restart_and_a_settled_
     room.storage.worker.attempt_settle(settle(0, Transition::Done)).await.unwrap();
     room.storage.worker.attempt_settle(settle(2, Transition::Wait(later))).await.unwrap();
 
-    let room = room.crash();
+    let room = room.crash().await;
     let waiting = room.waiting().await;
     let found: Vec<_> = waiting.iter().map(|due| (due.event.id, due.due_at, due.attempts)).collect();
     assert_eq!(found, [(recorded[1], room.now(), 0), (recorded[3], room.now(), 0), (recorded[2], later, 1)]);
     assert!(room.handed_over().is_empty(), "recovery goes through storage");
     assert_eq!(&*waiting[0].event.body, br#"{"type":"a","data":{"total":7}}"#);
 
-    let room = room.crash();
+    let room = room.crash().await;
     assert_eq!(room.waiting().await.len(), 3, "recovered once");
 }
 
 pub async fn a_failed_delivery_waits_for_its_time_until_it_succeeds_or_is_dead<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let event = room.send(&acme, "a").await.id;
@@ -55,7 +55,7 @@ pub async fn a_failed_delivery_waits_for_its_time_until_it_succeeds_or_is_dead<H
 }
 
 pub async fn a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_everything_since<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     room.endpoint_of(&acme, |settings| settings.timeout_ms = Some(20_000)).await;
@@ -65,6 +65,7 @@ pub async fn a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_every
     assert!(room.waiting().await.is_empty());
     room.hands.forward(Duration::from_secs(1));
     room.send(&acme, "c").await;
+    room.until(async || room.waiting().await.len() == 2).await;
     let waiting = room.waiting().await;
     let due: Vec<_> = waiting.iter().map(|due| (due.event.id, due.due_at.since(room.now()).as_secs())).collect();
     assert_eq!(due, [(slow, 15), (slow, 20)], "after an attempt that begins now would have ended");
@@ -77,7 +78,7 @@ pub async fn a_slow_delivery_gets_a_row_so_that_a_restart_need_not_look_at_every
 }
 
 pub async fn a_delivery_can_be_moved_without_an_attempt<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     room.send(&acme, "a").await;
@@ -92,7 +93,7 @@ pub async fn a_delivery_can_be_moved_without_an_attempt<H: Harness>() {
 }
 
 pub async fn an_attempt_that_our_shutdown_broke_off_leaves_the_delivery_to_be_made<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let event = room.send(&acme, "a").await.id;

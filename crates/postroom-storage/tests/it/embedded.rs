@@ -38,7 +38,7 @@ fn refusal(result: Result<Storage, OpenError>) -> String {
 
 /// A closed database with an organization and a few hundred events.
 async fn furnished() -> (Room<Sqlite>, std::path::PathBuf) {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     futures_util::future::join_all((0..300).map(|_| room.send(&acme, "a"))).await;
@@ -49,7 +49,7 @@ async fn furnished() -> (Room<Sqlite>, std::path::PathBuf) {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_directory_is_refused() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let text = refusal(open(options(room.harness.path(), &room.keys, Mode::Serve)));
     assert!(text.contains("another Postroom server is using"), "{text}");
     room.storage.platform.close().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_second_server_on_the_same_directory_is_refused() {
 
 #[tokio::test]
 async fn after_closing_everything_says_unavailable() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let acme = room.organization("acme").await;
     room.storage.platform.close().await.unwrap();
     let unavailable = |result: Result<(), Error>| matches!(result, Err(Error::Unavailable(_)));
@@ -143,7 +143,7 @@ async fn a_database_of_a_newer_program_is_refused_and_migrations_go_back_and_for
 
 #[tokio::test]
 async fn a_command_of_a_newer_version_leaves_an_older_server_alone() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let raw = rusqlite::Connection::open(room.harness.path().join(DATABASE)).unwrap();
     raw.pragma_update(None, "user_version", 1).unwrap();
     let text = refusal(open(options(room.harness.path(), &room.keys, Mode::Beside)));
@@ -163,7 +163,7 @@ async fn a_log_beside_a_database_that_it_is_not_of_loses_nothing_silently() {
         let event = postroom_storage::receiver::NewEvent::sent(acme.clone(), kind(), None, body, room.now());
         room.storage.receiver.event_record(event).await.unwrap();
     }
-    let crashed = room.harness.crashed();
+    let crashed = room.harness.crashed().await;
     std::fs::write(crashed.path().join(DATABASE), &older).unwrap();
     match open(options(crashed.path(), &room.keys, Mode::Serve)) {
         Ok(storage) => {
@@ -209,7 +209,7 @@ async fn the_files_are_readable_by_their_owner_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_beside_the_server_changes_configuration_and_the_server_sees_it() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let acme = room.organization("acme").await;
     let beside = open(options(room.harness.path(), &room.keys, Mode::Beside)).unwrap();
     let scope = beside.authorizer.organization_enter(SuperAdmin::by_operator(), "acme").await.unwrap().unwrap();
@@ -229,7 +229,7 @@ async fn a_command_beside_the_server_changes_configuration_and_the_server_sees_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_database_is_unavailable_and_works_again_when_it_is_free() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let other = rusqlite::Connection::open(room.harness.path().join(DATABASE)).unwrap();
@@ -246,7 +246,7 @@ async fn a_locked_database_is_unavailable_and_works_again_when_it_is_free() {
 
 #[tokio::test]
 async fn rotation_can_be_killed_and_resumed_and_ends_with_the_newest_key_alone() {
-    let room = Room::<Sqlite>::new();
+    let room = Room::<Sqlite>::new().await;
     let acme = room.organization("acme").await;
     for number in 0..120 {
         room.endpoint(&acme).await;
@@ -323,7 +323,7 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
     }
     let dir = tempfile::tempdir().unwrap();
     let storage = open(options(dir.path(), &keys, Mode::Serve)).unwrap();
-    let room = Room { harness: Sqlite::temporary(), hands: Hands::new(), lanes: Arc::default(), keys, storage };
+    let room = Room { harness: Sqlite::temporary().await, hands: Hands::new(), lanes: Arc::default(), keys, storage };
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     room.storage.platform.close().await.unwrap();
@@ -363,7 +363,7 @@ async fn a_full_disk_is_unavailable_and_recovers_without_a_restart() {
         return;
     };
     let storage = open(options(&dir, &keys, Mode::Serve)).unwrap();
-    let room = Room { harness: Sqlite::temporary(), hands: Hands::new(), lanes: Arc::default(), keys, storage };
+    let room = Room { harness: Sqlite::temporary().await, hands: Hands::new(), lanes: Arc::default(), keys, storage };
     let acme = room.organization("acme").await;
     let limit = |bytes: Option<u64>| {
         let maximum = rustix::process::getrlimit(rustix::process::Resource::Fsize).maximum;

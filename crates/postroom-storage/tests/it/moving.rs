@@ -27,7 +27,7 @@ fn conflict<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
 }
 
 pub async fn a_dead_letter_is_requeued_or_discarded_once<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     room.endpoint(&acme).await;
     let (id, key) = tried(&room, &acme, EXHAUSTED).await;
@@ -55,7 +55,7 @@ pub async fn a_dead_letter_is_requeued_or_discarded_once<H: Harness>() {
 }
 
 pub async fn only_a_failed_delivery_or_a_dead_letter_can_be_retried<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     room.endpoint(&acme).await;
     let later = room.now() + Duration::from_secs(600);
@@ -85,7 +85,7 @@ pub async fn only_a_failed_delivery_or_a_dead_letter_can_be_retried<H: Harness>(
 }
 
 pub async fn nothing_is_sent_again_to_an_endpoint_that_gets_nothing<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     let endpoint = room.endpoint(&acme).await.id;
     let (dead, _) = tried(&room, &acme, EXHAUSTED).await;
@@ -111,7 +111,7 @@ pub async fn nothing_is_sent_again_to_an_endpoint_that_gets_nothing<H: Harness>(
 }
 
 pub async fn a_replay_is_a_new_run_of_the_same_event<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     let first = room.endpoint(&acme).await.id;
     let event = room.send(&acme, "a").await.id;
@@ -137,12 +137,12 @@ pub async fn a_replay_is_a_new_run_of_the_same_event<H: Harness>() {
     let original = DeliveryId { run: 0, ..run };
     assert_eq!(api.delivery_get(&acme.scope, original).await.unwrap().status, DeliveryStatus::Pending);
     drop(api);
-    let room = room.crash();
+    let room = room.crash().await;
     assert_eq!(room.waiting().await.len(), 3, "two runs and the original, which was in memory");
 }
 
 pub async fn a_test_goes_to_one_endpoint_whatever_it_wants_and_does_not_count<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     room.endpoint(&acme).await;
     let picky = room.endpoint_of(&acme, |settings| settings.event_types = vec![crate::support::pattern("x")]).await.id;

@@ -39,7 +39,7 @@ async fn deliveries<H: Harness>(room: &Room<H>, tenant: &Tenant, filter: Deliver
 }
 
 pub async fn pages_go_through_a_list_without_gap_or_double_while_events_come_in<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other) = (room.organization("acme").await, room.organization("other").await);
     room.endpoint(&acme).await;
     let mut sent = Vec::new();
@@ -79,7 +79,7 @@ pub async fn pages_go_through_a_list_without_gap_or_double_while_events_come_in<
 }
 
 pub async fn a_filter_finds_the_events_it_describes<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     let paid = room.try_send(&acme, "order.paid", Some("one")).await.unwrap().id;
     room.hands.forward(Duration::from_secs(60));
@@ -109,7 +109,7 @@ pub async fn a_filter_finds_the_events_it_describes<H: Harness>() {
 }
 
 pub async fn a_delivery_and_its_event_show_where_they_stand<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     let endpoint = room.endpoint(&acme).await.id;
     let later = room.now() + Duration::from_secs(60);
@@ -154,7 +154,7 @@ pub async fn a_delivery_and_its_event_show_where_they_stand<H: Harness>() {
 }
 
 pub async fn attempts_are_shown_first_to_last_with_what_came_back<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, api) = (room.organization("acme").await, room.storage.api.clone());
     room.endpoint(&acme).await;
     let event = room.send(&acme, "a").await.id;
@@ -181,7 +181,7 @@ pub async fn attempts_are_shown_first_to_last_with_what_came_back<H: Harness>() 
 }
 
 pub async fn what_belongs_to_another_organization_is_like_what_never_was<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, spy, api) = (room.organization("acme").await, room.organization("spy").await, &room.storage.api);
     let endpoint = room.endpoint(&acme).await.id;
     let event = room.send(&acme, "a").await.id;
@@ -210,7 +210,7 @@ pub async fn what_belongs_to_another_organization_is_like_what_never_was<H: Harn
 }
 
 pub async fn rejected_requests_are_listed_newest_first_and_shown_whole<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, spy, api) = (room.organization("acme").await, room.organization("spy").await, &room.storage.api);
     let mut kept: Vec<(SourceId, RejectionId)> = Vec::new();
     for name in ["one", "two", "one"] {
@@ -254,7 +254,7 @@ pub async fn rejected_requests_are_listed_newest_first_and_shown_whole<H: Harnes
 }
 
 pub async fn a_repeated_request_gets_the_answer_of_the_first<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other, api) = (room.organization("acme").await, room.organization("other").await, &room.storage.api);
     let claim = |key: &str, hash: u8| IdempotencyClaim { key: key.to_owned(), request_hash: [hash; 32] };
     let answer = StoredAnswer { status: 201, body: Bytes::from_static(b"{\"secret\":\"shown once\"}") };
@@ -286,7 +286,7 @@ pub async fn a_repeated_request_gets_the_answer_of_the_first<H: Harness>() {
 }
 
 pub async fn figures_tell_what_waits_and_what_is_dead<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     for next in [Transition::Wait(room.now()), EXHAUSTED, Transition::Wait(room.now())] {

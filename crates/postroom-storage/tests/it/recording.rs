@@ -12,7 +12,7 @@ use postroom_storage::{Error, SuperAdmin};
 use crate::support::{Harness, Room, pattern};
 
 pub async fn an_event_goes_to_every_endpoint_that_wants_it<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other) = (room.organization("acme").await, room.organization("other").await);
     room.endpoint(&acme).await;
     room.endpoint_of(&acme, |settings| settings.event_types = vec![pattern("order.*")]).await;
@@ -34,7 +34,7 @@ pub async fn an_event_goes_to_every_endpoint_that_wants_it<H: Harness>() {
 }
 
 pub async fn an_external_id_is_recorded_once_within_the_window<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other) = (room.organization("acme").await, room.organization("other").await);
     room.endpoint(&acme).await;
 
@@ -44,7 +44,7 @@ pub async fn an_external_id_is_recorded_once_within_the_window<H: Harness>() {
     assert_eq!(room.handed_over().len(), 1, "a duplicate goes nowhere");
     assert!(!room.try_send(&other, "a", Some("id-1")).await.unwrap().duplicate, "ids of organizations never meet");
 
-    let room = room.crash();
+    let room = room.crash().await;
     assert!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().duplicate, "a restart forgets nothing");
     room.hands.forward(Duration::from_secs(7 * 24 * 3600 - 1));
     assert_eq!(room.try_send(&acme, "a", Some("id-1")).await.unwrap().id, first.id);
@@ -55,7 +55,7 @@ pub async fn an_external_id_is_recorded_once_within_the_window<H: Harness>() {
 }
 
 pub async fn one_of_many_concurrent_events_with_one_id_is_recorded<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let all = join_all((0..100).map(|n| room.try_send(&acme, "a", Some(["x", "y"][n % 2])))).await;
@@ -67,7 +67,7 @@ pub async fn one_of_many_concurrent_events_with_one_id_is_recorded<H: Harness>()
 }
 
 pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_free<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     let limit = OrganizationChange { webhook_limit: Some(Some(20)), ..OrganizationChange::default() };
     let (by, id) = (SuperAdmin::by_operator(), acme.organization.id);
@@ -85,14 +85,14 @@ pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_fre
     let organization = room.storage.platform.organization_of(&acme.scope).await.unwrap();
     assert_eq!((organization.webhook_count, organization.webhook_limit), (20, Some(20)));
 
-    let room = room.crash();
+    let room = room.crash().await;
     assert!(room.try_send(&acme, "a", None).await.is_err(), "the count survives a restart");
     room.hands.forward(Duration::from_secs(10 * 24 * 3600));
     assert!(room.try_send(&acme, "a", None).await.is_ok(), "a new month begins");
 }
 
 pub async fn what_finds_no_room_in_memory_waits_in_storage<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     room.endpoint(&acme).await;
@@ -107,14 +107,14 @@ pub async fn what_finds_no_room_in_memory_waits_in_storage<H: Harness>() {
 }
 
 pub async fn a_crash_forgets_nothing_that_was_acknowledged<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
     room.endpoint(&acme).await;
     let ids: Vec<String> = (0..200).map(|n| format!("id-{n}")).collect();
     let first: Vec<_> = join_all(ids.iter().map(|id| room.try_send(&acme, "a", Some(id)))).await;
     let first: Vec<_> = first.into_iter().map(|recorded| recorded.unwrap().id).collect();
 
-    let room = room.crash();
+    let room = room.crash().await;
     assert_eq!(room.waiting().await.len(), 200);
     let again = join_all(ids.iter().map(|id| room.try_send(&acme, "a", Some(id)))).await;
     let again: Vec<_> = again.into_iter().map(|recorded| (recorded.as_ref().unwrap().id, recorded.unwrap())).collect();

@@ -42,13 +42,13 @@ async fn take(stream: &mut ActivityStream, count: usize) -> (Vec<Seen>, Activity
 }
 
 pub async fn a_stream_shows_what_happens_in_its_own_organization<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other) = (room.organization("acme").await, room.organization("other").await);
     room.endpoint(&acme).await;
     room.send(&acme, "before").await;
     room.handed_over();
-    let mut stream = room.storage.api.activity(&acme.scope, None);
-    let mut others = room.storage.api.activity(&other.scope, None);
+    let mut stream = room.storage.api.activity(&acme.scope, None).await.unwrap();
+    let mut others = room.storage.api.activity(&other.scope, None).await.unwrap();
     let event = room.send(&acme, "a").await.id;
     let foreign = room.send(&other, "a").await.id;
     let (stored, endpoint) = room.handed_over().pop().unwrap();
@@ -64,10 +64,10 @@ pub async fn a_stream_shows_what_happens_in_its_own_organization<H: Harness>() {
 }
 
 pub async fn a_stream_resumes_where_it_was_without_gap_or_double<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let (acme, other) = (room.organization("acme").await, room.organization("other").await);
     room.endpoint(&acme).await;
-    let mut first = room.storage.api.activity(&acme.scope, None);
+    let mut first = room.storage.api.activity(&acme.scope, None).await.unwrap();
     let mut all = Vec::new();
     for n in 0..700_u32 {
         all.push(Seen::Event(room.send(&acme, "a").await.id));
@@ -84,7 +84,7 @@ pub async fn a_stream_resumes_where_it_was_without_gap_or_double<H: Harness>() {
     let (seen, here) = take(&mut first, 10).await;
     assert_eq!(seen, all[..10]);
     for (from, after) in [(10, here), (0, ActivityId([0; 16]))] {
-        let mut resumed = room.storage.api.activity(&acme.scope, Some(after));
+        let mut resumed = room.storage.api.activity(&acme.scope, Some(after)).await.unwrap();
         let (seen, _) = take(&mut resumed, 100).await;
         assert_eq!(seen, all[from..from + 100]);
         all.push(Seen::Event(room.send(&acme, "meanwhile").await.id));
@@ -93,28 +93,33 @@ pub async fn a_stream_resumes_where_it_was_without_gap_or_double<H: Harness>() {
         assert_eq!(seen, all[from + 100..]);
         all.push(Seen::Event(room.send(&acme, "live").await.id));
         assert_eq!(take(&mut resumed, 1).await.0, all[all.len() - 1..]);
-        let mut at_the_end = room.storage.api.activity(&acme.scope, Some(last));
+        let mut at_the_end = room.storage.api.activity(&acme.scope, Some(last)).await.unwrap();
         assert_eq!(take(&mut at_the_end, 1).await.0, all[all.len() - 1..]);
     }
 }
 
 pub async fn a_reader_that_is_too_slow_is_told_what_it_missed_and_can_go_back_for_it<H: Harness>() {
-    let room = Room::<H>::new();
+    let room = Room::<H>::new().await;
     let acme = room.organization("acme").await;
-    let mut stream = room.storage.api.activity(&acme.scope, None);
+    let mut stream = room.storage.api.activity(&acme.scope, None).await.unwrap();
     let mut all = vec![Seen::Event(room.send(&acme, "a").await.id)];
     let (_, first) = take(&mut stream, 1).await;
-    for _ in 0..1_034 {
-        all.push(Seen::Event(room.send(&acme, "a").await.id));
-    }
+    let mut quick = room.storage.api.activity(&acme.scope, None).await.unwrap();
+    let sends = async {
+        for _ in 0..1_034 {
+            all.push(Seen::Event(room.send(&acme, "a").await.id));
+        }
+    };
+    let ((seen, _), ()) = tokio::join!(take(&mut quick, 1_034), sends);
+    assert_eq!(seen, all[1..], "a quick one sees everything");
     let (place, gap) = next(&mut stream).await.unwrap();
     assert_eq!((place, gap), (first, Seen::Gap(Some(10))));
     assert_eq!(take(&mut stream, 3).await.0, all[11..14]);
-    let mut resumed = room.storage.api.activity(&acme.scope, Some(place));
+    let mut resumed = room.storage.api.activity(&acme.scope, Some(place)).await.unwrap();
     assert_eq!(take(&mut resumed, all.len() - 1).await.0, all[1..]);
 
     let from_another_database = ActivityId([0x7f; 16]);
-    let mut lost = room.storage.api.activity(&acme.scope, Some(from_another_database));
+    let mut lost = room.storage.api.activity(&acme.scope, Some(from_another_database)).await.unwrap();
     let live = Seen::Event(room.send(&acme, "a").await.id);
     assert_eq!(take(&mut lost, 2).await.0, [Seen::Gap(None), live]);
 }

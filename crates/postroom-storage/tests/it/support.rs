@@ -1,5 +1,6 @@
 //! A room to test in: an engine on a temporary place, a clock set by hand, and a delivery side that only remembers.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,18 +18,20 @@ use postroom_domain::source::SourceSettings;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
 use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, PageRequest};
 use postroom_storage::platform::{NewOrganization, NewTenant, Tenant};
+use postroom_storage::postgres::{self, migrate::AppLogin};
 use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin};
+use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 
 /// What the suite needs of an engine.
 pub trait Harness: Send + Sync + 'static {
     /// A new, empty place of its own.
-    fn temporary() -> Self;
+    fn temporary() -> impl Future<Output = Self> + Send;
     /// Opens the database of this place as the server does.
-    fn open(&self, opening: Opening) -> Storage;
+    fn open(&self, opening: Opening) -> impl Future<Output = Storage> + Send;
     /// The place as it would be found if the process was killed now; the one that is open is not touched.
-    fn crashed(&self) -> Self;
+    fn crashed(&self) -> impl Future<Output = Self> + Send;
 }
 
 /// What an engine is opened with.
@@ -50,19 +53,19 @@ impl Sqlite {
 }
 
 impl Harness for Sqlite {
-    fn temporary() -> Self {
+    async fn temporary() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn crashed(&self) -> Self {
-        let copy = Self::temporary();
+    async fn crashed(&self) -> Self {
+        let copy = Self::temporary().await;
         for file in ["postroom.db", "postroom.db-wal"] {
             std::fs::copy(self.path().join(file), copy.path().join(file)).unwrap();
         }
         copy
     }
 
-    fn open(&self, opening: Opening) -> Storage {
+    async fn open(&self, opening: Opening) -> Storage {
         use postroom_storage::sqlite::{Mode, Options, open};
         open(Options {
             data_dir: self.0.path().to_owned(),
@@ -75,6 +78,60 @@ impl Harness for Sqlite {
             mode: Mode::Serve,
         })
         .unwrap()
+    }
+}
+
+/// The engine for many nodes, on a database of its own.
+pub struct Postgres {
+    pub database: Arc<Database>,
+    /// Whether the node that had it open is to be thought dead.
+    is_crashed: bool,
+}
+
+impl Postgres {
+    /// What a node is opened with.
+    pub fn options(&self, opening: Opening) -> postgres::Options {
+        options_at(&self.database.app_url(), opening)
+    }
+}
+
+/// What a node is opened with, on any database.
+pub fn options_at(url: &str, opening: Opening) -> postgres::Options {
+    postgres::Options {
+        url: Secret::from(url),
+        part_urls: HashMap::new(),
+        keyring: opening.keyring,
+        clock: opening.clock,
+        handoff: opening.handoff,
+        dedupe_window: opening.dedupe_window,
+        retention: opening.retention,
+        default_attempt_timeout: Duration::from_secs(15),
+        delivers: true,
+        lease: Duration::from_secs(15),
+        mode: postgres::Mode::Serve,
+    }
+}
+
+impl Harness for Postgres {
+    async fn temporary() -> Self {
+        let migrate = async |owner_url: &str| {
+            postgres::migrate::up(&Secret::from(owner_url), &[AppLogin::of_all_parts(APP_ROLE)]).await.unwrap();
+        };
+        let database = Database::from_template(&postgres::migrate::schema(), migrate).await;
+        Self { database: Arc::new(database), is_crashed: false }
+    }
+
+    async fn crashed(&self) -> Self {
+        Self { database: self.database.clone(), is_crashed: true }
+    }
+
+    async fn open(&self, opening: Opening) -> Storage {
+        if self.is_crashed {
+            // Instead of waiting until its lease is over.
+            let admin = connect(&self.database.admin_url()).await;
+            admin.batch_execute("update nodes set lease_until = '-infinity'").await.unwrap();
+        }
+        postgres::open(self.options(opening)).await.unwrap()
     }
 }
 
@@ -149,31 +206,36 @@ pub struct Room<H> {
 }
 
 impl<H: Harness> Room<H> {
-    pub fn new() -> Self {
-        let (harness, hands, keys) = (H::temporary(), Hands::new(), Keyring::generate());
+    pub async fn new() -> Self {
+        Self::on(H::temporary().await).await
+    }
+
+    /// On a place that was made before.
+    pub async fn on(harness: H) -> Self {
+        let (hands, keys) = (Hands::new(), Keyring::generate());
         let lanes = Arc::new(Lanes { room: AtomicI64::new(1_000_000), ..Lanes::default() });
-        let storage = harness.open(opening(&hands, &lanes, &keys));
+        let storage = harness.open(opening(&hands, &lanes, &keys)).await;
         Self { harness, hands, lanes, keys, storage }
     }
 
     /// Opens the database as a crash at this moment would leave it, with a delivery side that has forgotten everything.
-    pub fn crash(self) -> Self {
-        let crashed = self.harness.crashed();
-        self.reopened(Some(crashed))
+    pub async fn crash(self) -> Self {
+        let crashed = self.harness.crashed().await;
+        self.reopened(Some(crashed)).await
     }
 
     /// Closes the database with all that was still to be written down, and opens it again.
     pub async fn restart(self) -> Self {
         self.storage.platform.close().await.unwrap();
-        self.reopened(None)
+        self.reopened(None).await
     }
 
-    fn reopened(self, elsewhere: Option<H>) -> Self {
+    async fn reopened(self, elsewhere: Option<H>) -> Self {
         let Self { harness, hands, lanes, keys, storage } = self;
         drop(storage);
         let harness = elsewhere.unwrap_or(harness);
         let fresh = Arc::new(Lanes { room: AtomicI64::new(lanes.room.load(Ordering::SeqCst)), ..Lanes::default() });
-        let storage = harness.open(opening(&hands, &fresh, &keys));
+        let storage = harness.open(opening(&hands, &fresh, &keys)).await;
         Self { harness, hands, lanes: fresh, keys, storage }
     }
 
@@ -247,7 +309,7 @@ impl<H: Harness> Room<H> {
     }
 }
 
-fn opening(hands: &Hands, lanes: &Arc<Lanes>, keys: &Secret) -> Opening {
+pub fn opening(hands: &Hands, lanes: &Arc<Lanes>, keys: &Secret) -> Opening {
     Opening {
         clock: hands.clock(),
         handoff: lanes.clone(),

@@ -147,7 +147,7 @@ async fn stream(
     let mut look = tokio::time::interval(LOOK.min(state.app.limits.stream_heartbeat));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watcher = Watcher {
-        happening: state.app.storage.api.activity(&scope, after),
+        happening: state.app.storage.api.activity(&scope, after).await?,
         // Says at once that it works: some clients show nothing before the first bytes.
         ready: VecDeque::from([Bytes::from_static(b"retry: 2000\n: open\n\n")]),
         spoke: Instant::now(),

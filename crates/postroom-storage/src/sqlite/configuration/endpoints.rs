@@ -1,7 +1,5 @@
 //! Endpoints.
 
-use std::time::Duration;
-
 use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{EndpointId, OrganizationId, Secret, Timestamp};
 use rusqlite::params;
@@ -9,14 +7,12 @@ use rusqlite::params;
 use super::{SecretOwner, room_for_one_more};
 use crate::api::{EndpointView, NewEndpoint, Rotation};
 use crate::engine::vault::Vault;
+use crate::engine::views::grace_of_endpoint;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, to_json};
 use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
 use crate::worker::EndpointKey;
 use crate::{Error, Result, Scope};
-
-/// How long the secrets before sign beside a new one, at most.
-const GRACE_MAX: u64 = 24 * 3600;
 
 /// By primary key: the next number of an endpoint in its organization.
 const NUMBER: &str =
@@ -80,8 +76,7 @@ impl From<&Scope> for Owner {
 
 impl Owner {
     fn secrets(&self, endpoint: i64) -> SecretOwner {
-        let organization = self.organization.to_bytes();
-        SecretOwner { of: SecretsOf::Endpoint, org: self.org, organization, owner: endpoint }
+        SecretOwner { of: SecretsOf::Endpoint, org: self.org, organization: self.organization, owner: endpoint }
     }
 }
 
@@ -213,7 +208,7 @@ pub(in crate::sqlite) fn rotate(
 ) -> Result<(EndpointKey, EndpointView)> {
     let row = find(connection, owner, id)?;
     let secrets = owner.secrets(row.endpoint);
-    secrets.end_all(connection, now + Duration::from_secs(rotation.grace_seconds.min(GRACE_MAX)), now)?;
+    secrets.end_all(connection, grace_of_endpoint(rotation, now), now)?;
     secrets.add(connection, vault, &rotation.secret, now)?;
     connection.prepare_cached(TOUCH)?.execute((row.endpoint, now.as_millis()))?;
     Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
@@ -247,16 +242,5 @@ fn find(connection: &Connection, owner: &Owner, id: EndpointId) -> Result<Endpoi
 
 fn view(connection: &Connection, vault: &Vault, owner: &Owner, row: EndpointRow) -> Result<EndpointView> {
     let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
-    let (settings, read) = row.settings(owner.organization, vault);
-    read.map_err(broken)?;
-    Ok(EndpointView {
-        id: row.id,
-        settings,
-        is_enabled: row.disabled.is_none(),
-        disabled_reason: row.disabled.map(Disabled::as_str),
-        disabled_at: row.disabled_at,
-        secrets: stored.into_iter().map(|secret| secret.period).collect(),
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
+    row.view(owner.organization, vault, stored)
 }

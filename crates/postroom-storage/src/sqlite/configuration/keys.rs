@@ -51,7 +51,7 @@ pub(in crate::sqlite) fn create(
 }
 
 pub(in crate::sqlite) fn get(connection: &Connection, org: i64, id: ApiKeyId) -> Result<ApiKeyView> {
-    rows::expect("API key", connection, BY_ID, &[&org, &id.to_bytes()], KeyRow::read).map(view)
+    rows::expect("API key", connection, BY_ID, &[&org, &id.to_bytes()], KeyRow::read).map(KeyRow::view)
 }
 
 pub(in crate::sqlite) fn list(
@@ -61,23 +61,10 @@ pub(in crate::sqlite) fn list(
     limit: i64,
 ) -> Result<Vec<ApiKeyView>> {
     let rows = rows::all(connection, PAGE, &[&org, &after, &limit], KeyRow::read)?;
-    Ok(rows.into_iter().map(view).collect())
+    Ok(rows.into_iter().map(KeyRow::view).collect())
 }
 
 pub(in crate::sqlite) fn revoke(connection: &Connection, org: i64, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
     connection.prepare_cached(REVOKE)?.execute((org, id.to_bytes(), now.as_millis()))?;
     get(connection, org, id)
-}
-
-fn view(row: KeyRow) -> ApiKeyView {
-    ApiKeyView {
-        id: row.id,
-        name: row.name,
-        scopes: row.scopes,
-        last_four: row.last_four,
-        expires_at: row.expires_at,
-        revoked_at: row.revoked_at,
-        last_used_at: row.last_used_at,
-        created_at: row.created_at,
-    }
 }

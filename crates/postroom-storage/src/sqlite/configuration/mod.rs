@@ -6,28 +6,19 @@ pub(super) mod keys;
 pub(super) mod organizations;
 pub(super) mod sources;
 
-use postroom_domain::keyring::Place;
-use postroom_domain::{ApiKeyId, Secret, Timestamp};
+use postroom_domain::{OrganizationId, Secret, Timestamp};
 
 use super::rows::SecretsOf;
-use crate::engine::vault::{self, Vault};
+use crate::engine::vault::Vault;
+use crate::engine::views;
 use crate::error::Unique;
 use crate::sqlite::connection::Connection;
 use crate::{Error, Result};
 
-/// The most live rows of one kind that an organization may have.
-const MOST: i64 = 1_000;
-
 /// Refuses one more row of a kind. `sql` counts up to the bound and no further.
 fn room_for_one_more(connection: &Connection, sql: &'static str, org: i64, what: &str) -> Result<()> {
-    let count: i64 = connection.prepare_cached(sql)?.query_row((org, MOST), |row| row.get(0))?;
-    if count < MOST {
-        return Ok(());
-    }
-    Err(Error::Conflict {
-        code: "limit_reached",
-        detail: format!("an organization has at most {MOST} {what}: delete one that is not needed"),
-    })
+    let count = connection.prepare_cached(sql)?.query_row((org, views::MOST), |row| row.get(0))?;
+    views::room_for_one_more(count, what)
 }
 
 /// What a violated unique constraint means to the caller. Nothing is looked up before: the constraint decides.
@@ -73,7 +64,7 @@ const TRIM_ENDPOINT_SECRETS: &str = "delete from endpoint_secret where endpoint 
 struct SecretOwner {
     of: SecretsOf,
     org: i64,
-    organization: [u8; 16],
+    organization: OrganizationId,
     owner: i64,
 }
 
@@ -95,10 +86,7 @@ impl SecretOwner {
             SecretsOf::Source => ADD_SOURCE_SECRET,
             SecretsOf::Endpoint => ADD_ENDPOINT_SECRET,
         };
-        // Any unique id will do: it binds the ciphertext to this row.
-        let id = ApiKeyId::new(now).to_bytes();
-        let place: Place<'_> = vault::secret_row(self.of.table(), &self.organization, &id);
-        let sealed = vault.keyring.seal(place, secret);
+        let (id, sealed) = vault.seal_new(self.of, self.organization, secret, now);
         connection.prepare_cached(sql)?.execute((self.org, self.owner, id, sealed, now.as_millis()))?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::taken;
 use crate::engine::configured::MANDRILL;
-use crate::engine::vault::{self, Vault};
+use crate::engine::vault::Vault;
 use crate::platform::{NewOrganization, Organization, OrganizationChange};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::rows::{self, OrganizationRow, select_organization};
@@ -52,7 +52,7 @@ pub(in crate::sqlite) fn create(
     now: Timestamp,
 ) -> Result<(i64, Organization)> {
     let id = OrganizationId::new(now);
-    let sealed = new.mandrill_webhook_secret.as_ref().map(|secret| seal_mandrill(vault, id, secret));
+    let sealed = new.mandrill_webhook_secret.as_ref().map(|secret| vault.seal_mandrill(id, secret));
     let (sealed, fingerprint) = sealed.unzip();
     connection
         .prepare_cached(INSERT)?
@@ -134,18 +134,13 @@ fn set_mandrill(
     secret: Option<&Secret>,
     now: Timestamp,
 ) -> Result<()> {
-    let (sealed, fingerprint) = secret.map(|secret| seal_mandrill(vault, id, secret)).unzip();
+    let (sealed, fingerprint) = secret.map(|secret| vault.seal_mandrill(id, secret)).unzip();
     connection.prepare_cached(SET_MANDRILL)?.execute((org, sealed, fingerprint)).map_err(taken)?;
     if secret.is_some() {
         return imply_source(connection, org, now);
     }
     connection.prepare_cached(FORGET_SOURCE)?.execute((org, now.as_millis()))?;
     Ok(())
-}
-
-/// The ciphertext and the fingerprint.
-fn seal_mandrill(vault: &Vault, id: OrganizationId, secret: &Secret) -> (Vec<u8>, Vec<u8>) {
-    (vault.keyring.seal(vault::mandrill_secret(&id.to_bytes()), secret), vault.fingerprint(secret))
 }
 
 /// `/in/{slug}/mandrill` works with the organization's own secret; events that come that way have a source like others.

@@ -8,10 +8,11 @@ use rusqlite::params;
 use super::{SecretOwner, room_for_one_more, taken};
 use crate::api::{NewSource, Rotation, SourceChange, SourceView};
 use crate::engine::vault::Vault;
+use crate::engine::views;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, SecretRow, SecretsOf, SourceRow, select_source};
-use crate::{Error, Result, Scope};
+use crate::{Result, Scope};
 
 /// Index source_name decides.
 const INSERT: &str = "insert into source (org, id, name, provider, options, is_active, created_at, updated_at) \
@@ -135,35 +136,15 @@ fn find(connection: &Connection, scope: &Scope, id: SourceId) -> Result<SourceRo
     rows::expect("source", connection, BY_ID, &[&scope.org, &id.to_bytes()], SourceRow::read)
 }
 
-/// The source that the organization's Mandrill secret implies is changed there.
 fn changeable(connection: &Connection, scope: &Scope, id: SourceId) -> Result<SourceRow> {
-    let row = find(connection, scope, id)?;
-    if row.is_implied {
-        return Err(Error::Conflict {
-            code: "source_of_organization",
-            detail: "this source stands for the organization's own Mandrill secret: change that, or make a source \
-                     named mandrill"
-                .to_owned(),
-        });
-    }
-    Ok(row)
+    views::changeable(find(connection, scope, id)?)
 }
 
 fn secrets(scope: &Scope, source: i64) -> SecretOwner {
-    let organization = scope.organization.to_bytes();
-    SecretOwner { of: SecretsOf::Source, org: scope.org, organization, owner: source }
+    SecretOwner { of: SecretsOf::Source, org: scope.org, organization: scope.organization, owner: source }
 }
 
 fn view(connection: &Connection, row: SourceRow, now: Timestamp) -> Result<SourceView> {
     let stored = SecretRow::all(connection, SecretsOf::Source, row.source)?;
-    Ok(SourceView {
-        id: row.id,
-        settings: row.settings,
-        is_active: row.is_active,
-        // A source that is implied is there as long as its organization has the secret.
-        active_secrets: stored.iter().filter(|secret| secret.is_active(now)).count() + usize::from(row.is_implied),
-        secret_updated_at: stored.first().map(|secret| secret.period.created_at),
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
+    Ok(row.view(&stored, now))
 }

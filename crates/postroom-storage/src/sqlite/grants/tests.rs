@@ -1,17 +1,12 @@
 //! Each part really tries everything, and the document says what the list says.
 
-use std::fmt::Write as _;
-use std::path::Path;
-
 use rusqlite::ErrorCode;
 
 use super::*;
 use crate::Error;
+use crate::engine::grants::tests::{Schema, check, document, has};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::migrate;
-
-/// Tables with their columns, in the order of the schema.
-type Schema = Vec<(String, Vec<String>)>;
 
 fn database() -> (Connection, Schema) {
     let mut raw = rusqlite::Connection::open_in_memory().unwrap();
@@ -51,11 +46,10 @@ fn each_part_gets_what_is_on_the_list_and_is_refused_all_else() {
             let mut tries = |sql: String, granted: bool| {
                 assert_eq!(gets(&mut connection, part, sql.clone()), granted, "{}: {sql}", part.as_str());
             };
-            let listed = |granted: &[&str], column: &str| granted.contains(&column) || granted == ALL;
             for column in columns {
-                let read = grants.iter().any(|grant| listed(grant.read, column));
+                let read = grants.iter().any(|grant| has(grant.read, column));
                 tries(format!("select {column} from {table}"), read);
-                let update = grants.iter().any(|grant| listed(grant.update, column));
+                let update = grants.iter().any(|grant| has(grant.update, column));
                 tries(format!("update {table} set {column} = null"), update);
             }
             tries(format!("select count(*) from {table}"), grants.iter().any(|grant| !grant.read.is_empty()));
@@ -152,63 +146,10 @@ fn no_part_changes_the_schema_or_the_connection_or_reaches_another_file() {
 #[test]
 fn the_list_names_what_exists_and_each_thing_once() {
     let (_, schema) = database();
-    for (at, grant) in GRANTS.iter().enumerate() {
-        let (name, table) = (grant.part.as_str(), grant.table);
-        let (_, columns) = schema.iter().find(|known| known.0 == table).unwrap_or_else(|| panic!("{table}"));
-        for column in grant.read.iter().chain(grant.update).filter(|column| **column != "*") {
-            assert!(columns.iter().any(|known| known == column), "{name}: {table}.{column}");
-        }
-        let again = GRANTS[..at].iter().any(|other| (other.part, other.table) == (grant.part, grant.table));
-        assert!(!again, "{name}: {table} is listed twice");
-        assert!(grant.read.len() < columns.len(), "{name}: every column of {table} is ALL");
-    }
-}
-
-/// What may be done, as one table.
-fn table(schema: &Schema) -> String {
-    let mut table =
-        "| Part | Table | Reads | Adds rows | Changes | Deletes rows |\n|---|---|---|---|---|---|\n".to_owned();
-    for part in Part::ALL {
-        let all = schema.iter().filter_map(|(name, columns)| {
-            GRANTS.iter().find(|grant| grant.part == part && grant.table == name).map(|grant| (grant, columns))
-        });
-        for (grant, columns) in all {
-            let yes = |granted: bool| if granted { "yes" } else { "" };
-            let (read, update) = (words(grant.read, columns), words(grant.update, columns));
-            let (insert, delete) = (yes(grant.insert), yes(grant.delete));
-            let name = part.as_str();
-            writeln!(table, "| {name} | `{}` | {read} | {insert} | {update} | {delete} |", grant.table).unwrap();
-        }
-    }
-    table
-}
-
-/// Columns, or those that are left out when these are fewer.
-fn words(granted: &[&str], columns: &[String]) -> String {
-    let quoted = |names: Vec<&String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let (named, others): (Vec<_>, Vec<_>) =
-        columns.iter().partition(|column| granted == ALL || granted.contains(&column.as_str()));
-    match (named.len(), others.len()) {
-        (_, 0) => "all".to_owned(),
-        (named, others_left) if others_left * 3 < named => format!("all but {}", quoted(others)),
-        _ => quoted(named),
-    }
+    check(GRANTS, &schema);
 }
 
 #[test]
 fn architecture_shows_what_each_part_may_do() {
-    const BEGIN: &str = "<!-- made from crates/postroom-storage/src/sqlite/grants.rs -->\n";
-    const END: &str = "<!-- end -->\n";
-    let (_, schema) = database();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
-    let found = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = found.split_once(BEGIN).expect("the place of the table is marked");
-    let (_, after) = rest.split_once(END).expect("the end of the table is marked");
-    let expected = format!("{before}{BEGIN}\n{}\n{END}{after}", table(&schema));
-    if found != expected {
-        std::fs::write(&path, expected).unwrap();
-        panic!(
-            "the table in ARCHITECTURE.md was not current and has been written anew: look at the difference and commit it"
-        );
-    }
+    document("sqlite/grants.rs", GRANTS, &database().1);
 }

@@ -7,15 +7,15 @@ use postroom_domain::EndpointId;
 use postroom_domain::delivery::DeliveryStatus;
 use rusqlite::{Row, ToSql};
 
-use super::delivery::{self, Run, Viewer};
-use super::event::{self, EventRow};
-use super::events::is_between;
-use super::pager::{Go, Pager, Place};
+use super::delivery::{self, Viewer};
+use super::event;
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{DeliveryFilter, DeliveryView, Page, PageRequest};
+use crate::engine::log::{EventRow, ExceptionState, Run, is_between};
+use crate::engine::pager::{Go, Pager, Place};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
-use crate::sqlite::writer::ExceptionState;
+use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 use crate::{Error, Handoff, Result};
 
 /// By the unique index on id; deleted endpoints too.
@@ -107,7 +107,7 @@ impl List<'_> {
             };
         }
         let (after, before) = (self.filter.created_after, self.filter.created_before);
-        let span = Span::of(self.connection, after, before, self.after.event)?;
+        let span = Span::of(self.connection, after, before, self.after.event.seq())?;
         let progress = Progress::read(self.connection)?;
         match self.filter.status {
             Some(DeliveryStatus::DeadLetter) => self.exceptions(span, ExceptionState::DeadLetter),
@@ -146,8 +146,8 @@ impl List<'_> {
         let (end, is_own) = match met {
             Met::Foreign(place) => (place, false),
             Met::Own(row) => {
-                let event = EventRow::read(row)?;
-                let end = Place::event(event.seq);
+                let event = event::read(row)?;
+                let end = Place::event(event.key);
                 if self.of_event(event)?.is_break() {
                     return Ok(Break(()));
                 }
@@ -176,12 +176,12 @@ impl List<'_> {
         let Some(start) = self.start(span) else { return Ok(Continue(())) };
         match self.endpoint {
             Some(endpoint) => {
-                let values: [&dyn ToSql; 5] = [&endpoint, &state, &span.from, &start.event, &start.run];
+                let values: [&dyn ToSql; 5] = [&endpoint, &state, &span.from, &start.event.seq(), &start.run];
                 self.steps(EXCEPTIONS_OF_ENDPOINT, &values)
             }
             None => {
                 let values: [&dyn ToSql; 6] =
-                    [&self.org.clone(), &state, &span.from, &start.event, &start.endpoint, &start.run];
+                    [&self.org.clone(), &state, &span.from, &start.event.seq(), &start.endpoint, &start.run];
                 self.steps(EXCEPTIONS, &values)
             }
         }
@@ -189,12 +189,12 @@ impl List<'_> {
 
     fn endpoint_index(&mut self, span: Span) -> Result<Go> {
         let (Some(endpoint), Some(start)) = (self.endpoint, self.start(span)) else { return Ok(Continue(())) };
-        self.steps(OF_ENDPOINT, &[&endpoint, &span.from, &start.event, &start.run])
+        self.steps(OF_ENDPOINT, &[&endpoint, &span.from, &start.event.seq(), &start.run])
     }
 
     /// Where a walk by rows of deliveries begins: behind the last page, and not above the span.
     fn start(&self, span: Span) -> Option<Place> {
-        let top = Place { event: span.upto, endpoint: i64::MAX, run: i64::MAX };
+        let top = Place { event: EventKey::from_seq(span.upto), endpoint: i64::MAX, run: i64::MAX };
         (span.upto >= span.from).then(|| top.min(self.after))
     }
 
@@ -211,10 +211,11 @@ impl List<'_> {
 
     fn step(&mut self, row: &Row<'_>) -> Result<Go> {
         let (seq, endpoint, run): (i64, i64, u16) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if self.event.as_ref().is_none_or(|event| event.seq != seq) {
+        if self.event.as_ref().is_none_or(|event| event.key.seq() != seq) {
             self.event = event::at(self.connection, self.org, seq)?;
         }
-        let place = Place { event: seq, endpoint, run: i64::from(run) };
+        let key = DeliveryKey { event: EventKey::from_seq(seq), endpoint: EndpointKey(endpoint), run };
+        let place = Place::delivery(key);
         // Retention may have taken the event first.
         let Some(event) = self.event.take() else { return Ok(self.pager.pass(place)) };
         let end = match delivery::run(self.connection, &event, endpoint, run)? {
@@ -227,7 +228,7 @@ impl List<'_> {
 
     /// Shows one delivery if it passes the filter.
     fn look(&mut self, event: &EventRow, run: Run) -> Result<Go> {
-        let place = Place { event: event.seq, endpoint: run.key.endpoint.0, run: i64::from(run.key.run) };
+        let place = Place::delivery(run.key);
         if place >= self.after {
             return Ok(Continue(()));
         }

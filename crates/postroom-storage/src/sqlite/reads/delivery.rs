@@ -3,18 +3,17 @@
 
 use std::collections::HashMap;
 
-use postroom_domain::delivery::{AttemptError, DeliveryStatus};
-use postroom_domain::{AttemptId, DeliveryId, EndpointId, Timestamp};
+use postroom_domain::{AttemptId, DeliveryId, EndpointId};
 use rusqlite::Row;
 
-use super::event::{self, EventRow};
+use super::event;
 use crate::api::DeliveryView;
+use crate::engine::log::{EventRow, Newest, Run, Standing};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, moment, word_or_none};
-use crate::sqlite::exceptions::{self, Exception};
+use crate::sqlite::exceptions;
 use crate::sqlite::rows;
-use crate::sqlite::writer::ExceptionState;
-use crate::worker::{DeliveryKey, EndpointKey, EventKey};
+use crate::worker::{DeliveryKey, EndpointKey};
 use crate::{Error, Handoff, Result};
 
 /// Index: attempt_by_event.
@@ -33,35 +32,21 @@ const REPLAY: &str = "select created_at from replay where event = ?1 and endpoin
 /// By primary key.
 const REPLAYS: &str = "select endpoint, run, created_at from replay where event = ?1";
 
-/// One run of an event's delivery to an endpoint.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) key: DeliveryKey,
-    /// When its event was accepted, or the replay was asked for.
-    pub(super) created_at: Timestamp,
-}
-
-/// All runs of an event, in the order of lists: the highest endpoint first, of one endpoint the newest run first.
+/// All runs of an event, in the order of lists.
 pub(super) fn runs(connection: &Connection, event: &EventRow) -> Result<Vec<Run>> {
-    let key =
-        |endpoint, run| DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: EndpointKey(endpoint), run };
-    let mut runs = rows::all(connection, REPLAYS, &[&event.seq], |row| {
-        Ok(Run { key: key(row.get(0)?, row.get(1)?), created_at: moment(row, 2)? })
-    })?;
-    let created_at = event.id.created_at();
-    runs.extend(event.targets.iter().map(|endpoint| Run { key: key(*endpoint, 0), created_at }));
-    runs.sort_unstable_by_key(|run| std::cmp::Reverse((run.key.endpoint, run.key.run)));
-    Ok(runs)
+    let replays =
+        rows::all(connection, REPLAYS, &[&event.key.seq()], |row| Ok((row.get(0)?, row.get(1)?, moment(row, 2)?)))?;
+    Ok(event.runs(replays))
 }
 
 /// One run of an event, if there is such a one.
 pub(super) fn run(connection: &Connection, event: &EventRow, endpoint: i64, run: u16) -> Result<Option<Run>> {
     let created_at = if run > 0 {
-        rows::one(connection, REPLAY, &[&event.seq, &endpoint, &run], |row| moment(row, 0))?
+        rows::one(connection, REPLAY, &[&event.key.seq(), &endpoint, &run], |row| moment(row, 0))?
     } else {
         event.targets.contains(&endpoint).then(|| event.id.created_at())
     };
-    let key = DeliveryKey { event: EventKey::from_seq(event.seq), endpoint: EndpointKey(endpoint), run };
+    let key = DeliveryKey { event: event.key, endpoint: EndpointKey(endpoint), run };
     Ok(created_at.map(|created_at| Run { key, created_at }))
 }
 
@@ -95,54 +80,17 @@ pub(in crate::sqlite) fn view(
 }
 
 /// What is stored of how a delivery goes.
-#[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) exception: Option<Exception>,
-    newest: Option<Newest>,
-}
-
-/// The newest attempt of a delivery.
-#[derive(Debug)]
-struct Newest {
-    id: AttemptId,
-    number: u32,
-    succeeded: bool,
-    status: Option<u16>,
-    error: Option<AttemptError>,
-}
-
-impl Standing {
-    pub(super) fn read(connection: &Connection, key: DeliveryKey) -> Result<Self> {
-        let newest = rows::one(connection, NEWEST, &[&key.event.seq(), &key.endpoint.0, &key.run], |row| {
-            Ok(Newest {
-                id: AttemptId::from_bytes(row.get(0)?),
-                number: row.get(1)?,
-                succeeded: row.get(2)?,
-                status: row.get(3)?,
-                error: word_or_none(row, 4)?,
-            })
-        })?;
-        Ok(Self { exception: exceptions::find(connection, key)?, newest })
-    }
-
-    /// Where the delivery stands.
-    ///
-    /// An exception that waits is `failed` once an attempt of its schedule failed, and `pending` before: also a dead
-    /// letter that was requeued, and one whose only attempt we broke off ourselves. A delivery that is slow has an
-    /// exception while its attempt goes on: `processing` wins. What is in memory and was not begun is `pending`.
-    pub(super) fn status(&self, handoff: &dyn Handoff, key: DeliveryKey) -> DeliveryStatus {
-        let waiting = match &self.exception {
-            Some(exception) => match exception.state {
-                ExceptionState::DeadLetter => return DeliveryStatus::DeadLetter,
-                ExceptionState::Discarded => return DeliveryStatus::Discarded,
-                ExceptionState::Waiting if exception.attempts_of_schedule > 0 => DeliveryStatus::Failed,
-                ExceptionState::Waiting => DeliveryStatus::Pending,
-            },
-            None if self.newest.as_ref().is_some_and(|newest| newest.succeeded) => return DeliveryStatus::Success,
-            None => DeliveryStatus::Pending,
-        };
-        if handoff.is_processing(key) { DeliveryStatus::Processing } else { waiting }
-    }
+pub(super) fn standing(connection: &Connection, key: DeliveryKey) -> Result<Standing> {
+    let newest = rows::one(connection, NEWEST, &[&key.event.seq(), &key.endpoint.0, &key.run], |row| {
+        Ok(Newest {
+            id: AttemptId::from_bytes(row.get(0)?),
+            number: row.get(1)?,
+            succeeded: row.get(2)?,
+            status: row.get(3)?,
+            error: word_or_none(row, 4)?,
+        })
+    })?;
+    Ok(Standing { exception: exceptions::find(connection, key)?, newest })
 }
 
 /// Makes views of deliveries; looks each endpoint up once.
@@ -158,29 +106,9 @@ impl<'a> Viewer<'a> {
     }
 
     pub(super) fn view(&mut self, event: &EventRow, run: Run) -> Result<DeliveryView> {
-        let standing = Standing::read(self.connection, run.key)?;
-        let status = standing.status(self.handoff, run.key);
-        let (endpoint, endpoint_number) = self.endpoint(run.key.endpoint)?;
-        let exception = standing.exception.as_ref();
-        let newest = standing.newest.as_ref();
-        let waits = matches!(status, DeliveryStatus::Pending | DeliveryStatus::Failed);
-        let is_dead = status == DeliveryStatus::DeadLetter;
-        let attempts = exception.map_or(0, |exception| exception.attempts);
-        Ok(DeliveryView {
-            id: DeliveryId { event: event.id, endpoint_number, run: run.key.run },
-            event: event.id,
-            event_type: event.event_type.clone(),
-            endpoint,
-            status,
-            attempts: newest.map_or(0, |newest| newest.number).max(attempts),
-            last_status: newest.and_then(|newest| newest.status),
-            last_error: newest.and_then(|newest| newest.error),
-            last_attempt_at: newest.map(|newest| newest.id.created_at()),
-            next_attempt_at: exception.filter(|_| waits).map(|exception| exception.due_at),
-            dead_reason: exception.filter(|_| is_dead).and_then(|exception| exception.reason),
-            dead_at: exception.filter(|_| is_dead).map(|exception| exception.since),
-            created_at: run.created_at,
-        })
+        let standing = standing(self.connection, run.key)?;
+        let endpoint = self.endpoint(run.key.endpoint)?;
+        Ok(run.view(event, endpoint, &standing, self.handoff))
     }
 
     fn endpoint(&mut self, key: EndpointKey) -> Result<(EndpointId, u32)> {

@@ -3,19 +3,19 @@
 use std::ops::ControlFlow::Break;
 
 use memchr::memmem::Finder;
+use postroom_domain::SourceId;
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::event::EventTypePattern;
-use postroom_domain::{SourceId, Timestamp};
 use rusqlite::Row;
 
-use super::event::{EventRow, Viewer, status};
-use super::pager::{Go, Pager, Place};
+use super::event::{self, Viewer, status};
 use super::scan::{self, By, Met, Progress, Span};
 use crate::api::{EventFilter, EventView, Page, PageRequest};
 use crate::engine::guard::guard_hash;
+use crate::engine::log::{EventRow, ExceptionState};
+use crate::engine::pager::{Go, Pager, Place};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
-use crate::sqlite::writer::ExceptionState;
 use crate::sqlite::writer::guard_find;
 use crate::{Handoff, Result};
 
@@ -58,7 +58,7 @@ pub(super) fn page(
         },
         None => None,
     };
-    let upto = after.event.saturating_sub(1);
+    let upto = after.event.seq().saturating_sub(1);
     let span = Span::of(connection, filter.created_after, filter.created_before, upto)?;
     let walks = walks(connection, org, &filter, source, span)?;
     let mut check = Check {
@@ -149,9 +149,9 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn meet(&mut self, row: &Row<'_>, pager: &mut Pager<EventView>) -> Result<Go> {
-        let event = EventRow::read(row)?;
-        let place = Place::event(event.seq);
-        if !self.passes(&event) || !self.contains_text(&event, pager)? {
+        let event = event::read(row)?;
+        let place = Place::event(event.key);
+        if !event.passes(self.filter, self.source) || !self.contains_text(&event, pager)? {
             return Ok(pager.pass(place));
         }
         let status = status(self.connection, self.handoff, &event)?;
@@ -161,28 +161,13 @@ impl Check<'_> {
         Ok(pager.show(place, self.viewer.view(event, status)?))
     }
 
-    /// What the row itself says.
-    fn passes(&self, event: &EventRow) -> bool {
-        let filter = self.filter;
-        filter.event_type.as_ref().is_none_or(|pattern| pattern.matches(&event.event_type))
-            && self.source.is_none_or(|source| event.source == Some(source))
-            && filter.direction.is_none_or(|direction| event.direction() == direction)
-            && filter.external_id.as_ref().is_none_or(|id| event.external_id.as_ref() == Some(id))
-            && is_between(event.id.created_at(), filter.created_after, filter.created_before)
-    }
-
     fn contains_text(&self, event: &EventRow, pager: &mut Pager<EventView>) -> Result<bool> {
         let Some(finder) = &self.finder else { return Ok(true) };
-        let found = rows::one(self.connection, BODY, &[&event.seq], |row| {
+        let found = rows::one(self.connection, BODY, &[&event.key.seq()], |row| {
             let body = row.get_ref(0)?.as_blob()?;
             pager.searched(u64::try_from(body.len()).unwrap_or(u64::MAX));
             Ok(finder.find(body).is_some())
         })?;
         Ok(found.unwrap_or(false))
     }
-}
-
-/// At or after the one and before the other.
-pub(super) fn is_between(at: Timestamp, after: Option<Timestamp>, before: Option<Timestamp>) -> bool {
-    after.is_none_or(|after| at >= after) && before.is_none_or(|before| at < before)
 }

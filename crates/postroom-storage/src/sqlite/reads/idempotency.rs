@@ -3,23 +3,16 @@
 //! The row is claimed in a transaction of the writer before the request is done, and so a second one that comes
 //! meanwhile sees it.
 
-use std::time::Duration;
+use postroom_domain::Timestamp;
+use rusqlite::{Row, params};
 
-use bytes::Bytes;
-use postroom_domain::{OrganizationId, Secret, Timestamp};
-use rusqlite::params;
-
+use crate::Result;
 use crate::api::{Idempotency, IdempotencyClaim, StoredAnswer};
-use crate::engine::vault::{Vault, stored_answer};
+use crate::engine::idempotency::{Claimed, Owner};
+use crate::engine::vault::Vault;
 use crate::sqlite::connection::Connection;
-use crate::sqlite::convert::{broken, moment};
+use crate::sqlite::convert::moment;
 use crate::sqlite::rows;
-use crate::{Result, Scope};
-
-/// How long an answer is kept.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long a claim holds whose request was never finished: its process may have died.
-const HELD: Duration = Duration::from_secs(60);
 
 /// By primary key.
 const FIND: &str = "select request_hash, claimed_at, status, body from idempotency where org = ?1 and key = ?2";
@@ -36,46 +29,13 @@ const ANSWER: &str = "update idempotency set status = ?4, body = ?5 \
 /// By primary key.
 const GIVE_BACK: &str = "delete from idempotency where org = ?1 and key = ?2 and request_hash = ?3 and status is null";
 
-/// Whose keys: an organization's, or [`NOBODY`]'s.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::sqlite) struct Owner {
-    org: i64,
-    organization: Option<OrganizationId>,
-}
-
-/// The installation itself: a super admin outside of every organization.
-pub(in crate::sqlite) const NOBODY: Owner = Owner { org: 0, organization: None };
-
-impl Owner {
-    /// What stored answers are sealed for.
-    fn bytes(self) -> [u8; 16] {
-        self.organization.map_or([0; 16], OrganizationId::to_bytes)
-    }
-}
-
-impl From<&Scope> for Owner {
-    fn from(scope: &Scope) -> Self {
-        Self { org: scope.org, organization: Some(scope.organization) }
-    }
-}
-
-struct Row {
-    request_hash: [u8; 32],
-    claimed_at: Timestamp,
-    answer: Option<(u16, Vec<u8>)>,
-}
-
-impl Row {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+impl Claimed {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let answer = match (row.get(2)?, row.get(3)?) {
             (Some(status), Some(body)) => Some((status, body)),
             _ => None,
         };
         Ok(Self { request_hash: row.get(0)?, claimed_at: moment(row, 1)?, answer })
-    }
-
-    fn is_over(&self, now: Timestamp) -> bool {
-        now.since(self.claimed_at) >= if self.answer.is_some() { KEPT } else { HELD }
     }
 }
 
@@ -87,20 +47,12 @@ pub(in crate::sqlite) fn begin(
     claim: &IdempotencyClaim,
     now: Timestamp,
 ) -> Result<Idempotency> {
-    let known = rows::one(connection, FIND, &[&owner.org, &claim.key], Row::read)?;
-    let Some(row) = known.filter(|row| !row.is_over(now)) else {
-        let values = params![owner.org, claim.key, claim.request_hash, now.as_millis()];
-        connection.prepare_cached(CLAIM)?.execute(values)?;
-        return Ok(Idempotency::New);
-    };
-    if row.request_hash != claim.request_hash {
-        return Ok(Idempotency::Reused);
+    let known = rows::one(connection, FIND, &[&owner.org, &claim.key], Claimed::read)?;
+    if let Some(claimed) = known.filter(|claimed| !claimed.is_over(now)) {
+        return claimed.known(vault, owner, claim);
     }
-    let Some((status, sealed)) = row.answer else { return Ok(Idempotency::InProgress) };
-    let body = vault
-        .open_secret(stored_answer(&owner.bytes(), &claim.key), &sealed)
-        .map_err(|error| broken(format!("a stored answer cannot be read: {error}")))?;
-    Ok(Idempotency::Answered(StoredAnswer { status, body: Bytes::copy_from_slice(body.expose()) }))
+    connection.prepare_cached(CLAIM)?.execute(params![owner.org, claim.key, claim.request_hash, now.as_millis()])?;
+    Ok(Idempotency::New)
 }
 
 /// Stores the answer of a claimed key, or gives the claim back.
@@ -115,9 +67,7 @@ pub(in crate::sqlite) fn finish(
         connection.prepare_cached(GIVE_BACK)?.execute(params![owner.org, claim.key, claim.request_hash])?;
         return Ok(());
     };
-    // It may show a secret that is shown once.
-    let place = owner.bytes();
-    let sealed = vault.keyring.seal(stored_answer(&place, &claim.key), &Secret::new(&*answer.body));
+    let sealed = owner.seal(vault, &claim.key, answer);
     let values = params![owner.org, claim.key, claim.request_hash, answer.status, sealed];
     connection.prepare_cached(ANSWER)?.execute(values)?;
     Ok(())

@@ -8,7 +8,6 @@ pub(super) mod event;
 pub(super) mod events;
 pub(super) mod gauges;
 pub(super) mod idempotency;
-mod pager;
 mod people;
 pub(super) mod rejection;
 mod scan;

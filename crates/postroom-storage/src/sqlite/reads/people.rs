@@ -1,23 +1,17 @@
 //! Reading for people: apart from what the engine reads for itself, and with a share for each organization, so that one
 //! that searches its payloads all day takes nobody else's turn.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::{PATIENCE, Readers};
+use super::Readers;
+use crate::Result;
+use crate::engine::shares::{Shares, Turn};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::grants::Part;
 use crate::sqlite::open::OpenError;
-use crate::{Error, Result};
 
 /// How many of people's reads run at once.
 const CONNECTIONS: usize = 4;
-/// How many of them may be one organization's.
-const SHARE: usize = 2;
 
 /// See the [module](self).
 #[derive(Clone)]
@@ -38,14 +32,11 @@ impl People {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let share = self.shares.take(org);
-        let turn = tokio::time::timeout(PATIENCE, share.turns.clone().acquire_owned());
-        let turn = turn.await.map_err(|_| Error::Overloaded)?.map_err(|closed| Error::Unavailable(closed.into()))?;
-        // Both go when the read is done: also then when the caller has gone before.
-        let held = (turn, share);
+        // It goes when the read is done: also then when the caller has gone before.
+        let turn = self.shares.turn(org).await?;
         self.readers
             .read(part, move |connection| {
-                let _held: (OwnedSemaphorePermit, Share) = held;
+                let _turn: Turn = turn;
                 read(connection)
             })
             .await
@@ -57,40 +48,15 @@ impl People {
     }
 }
 
-/// The turns of organizations that read or wait.
-#[derive(Debug, Clone, Default)]
-struct Shares(Arc<Mutex<HashMap<i64, Arc<Semaphore>>>>);
-
-impl Shares {
-    fn take(&self, org: i64) -> Share {
-        let turns = self.0.lock().entry(org).or_insert_with(|| Arc::new(Semaphore::new(SHARE))).clone();
-        Share { shares: self.clone(), org, turns }
-    }
-}
-
-/// An organization's turns, kept as long as somebody reads or waits for it.
-#[derive(Debug)]
-struct Share {
-    shares: Shares,
-    org: i64,
-    turns: Arc<Semaphore>,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut shares = self.shares.0.lock();
-        // The map and this one: nobody else has or wants a turn.
-        if Arc::strong_count(&self.turns) == 2 {
-            shares.remove(&self.org);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
+
+    use parking_lot::Mutex;
 
     use super::*;
+    use crate::Error;
+    use crate::engine::shares::SHARE;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_organization_that_reads_all_the_time_takes_nobody_elses_turn() {
@@ -119,7 +85,7 @@ mod tests {
         for read in slow {
             read.await.unwrap().unwrap();
         }
-        assert!(people.shares.0.lock().is_empty());
+        assert!(people.shares.is_idle());
         people.close();
         assert!(matches!(people.read(Part::Api, 1, |_| Ok(())).await, Err(Error::Unavailable(_))));
     }

@@ -7,11 +7,12 @@
 use postroom_domain::{EventId, Timestamp};
 use rusqlite::{Row, ToSql};
 
-use super::pager::{Go, Place};
 use crate::Result;
+use crate::engine::log::ExceptionState;
+use crate::engine::pager::{Go, Place};
 use crate::sqlite::connection::Connection;
 use crate::sqlite::rows;
-use crate::sqlite::writer::ExceptionState;
+use crate::worker::EventKey;
 
 /// The one row.
 const PROGRESS: &str = "select watermark, indexed_upto, guarded_upto from progress";
@@ -22,7 +23,7 @@ const FIRST_FROM: &str = "select seq from event where id >= ?1 order by id limit
 /// By the unique index on id.
 const LAST_BEFORE: &str = "select seq from event where id < ?1 order by id desc limit 1";
 
-/// The columns of [`super::event::EventRow`]. Neither headers nor payload are read.
+/// The columns of [`super::event::read`]. Neither headers nor payload are read.
 macro_rules! select_event {
     ($rest:literal) => {
         concat!(
@@ -165,7 +166,9 @@ pub(super) fn tail(
     meet: &mut impl FnMut(Met<'_, '_>) -> Result<Go>,
 ) -> Result<Go> {
     steps(connection, TAIL, &[&span.from, &span.upto], &mut |met| match met {
-        Met::Own(row) if row.get::<_, i64>(1)? != org => meet(Met::Foreign(Place::event(row.get(0)?))),
+        Met::Own(row) if row.get::<_, i64>(1)? != org => {
+            meet(Met::Foreign(Place::event(EventKey::from_seq(row.get(0)?))))
+        }
         met => meet(met),
     })
 }

@@ -9,10 +9,11 @@ use std::collections::HashSet;
 use postroom_domain::{DeliveryId, EventId};
 use proptest::prelude::*;
 
-use self::model::{Log, ORG, event_filter, log};
-use super::pager::{Pager, Place};
+use self::model::{Log, log};
 use super::{deliveries, delivery, event, events};
 use crate::api::{DeliveryFilter, EventFilter, Page, PageRequest, Position};
+use crate::engine::model::{ORG, delivery_filter, event_filter};
+use crate::engine::pager::{Pager, Place};
 use crate::{Error, Result};
 
 /// Bounds of one page: rows shown, how much is looked at, and how many events are put into the search tables after it.
@@ -77,22 +78,22 @@ proptest! {
     fn pages_of_events_show_what_a_filter_describes_once_and_in_order(
         mut log in log(), filter in event_filter(), bounds in bounds(),
     ) {
-        let expected = log.events(&filter);
+        let expected = log.world.events(&filter);
         prop_assert_eq!(list_events(&mut log, &bounds, &filter), expected);
     }
 
     #[test]
     fn pages_of_deliveries_show_what_a_filter_describes_once_and_in_order(
-        mut log in log(), filter in model::delivery_filter(), bounds in bounds(),
+        mut log in log(), filter in delivery_filter(), bounds in bounds(),
     ) {
-        let filter = log.name(filter);
-        let expected = log.deliveries(&filter);
+        let filter = log.world.name(filter);
+        let expected = log.world.deliveries(&filter);
         prop_assert_eq!(list_deliveries(&mut log, &bounds, &filter), expected);
     }
 
     #[test]
     fn nothing_of_another_organization_is_found(log in log()) {
-        let own: HashSet<EventId> = log.events(&EventFilter::default()).into_iter().collect();
+        let own: HashSet<EventId> = log.world.events(&EventFilter::default()).into_iter().collect();
         for event in log.all_events() {
             let found = event::view(&log.connection, &log.flying, ORG, event).map(|view| view.id);
             prop_assert_eq!(found.is_ok(), own.contains(&event));
@@ -100,7 +101,7 @@ proptest! {
             prop_assert!(missing || own.contains(&event));
             prop_assert_eq!(event::payload(&log.connection, ORG, event).is_ok(), own.contains(&event));
         }
-        let own: HashSet<DeliveryId> = log.deliveries(&DeliveryFilter::default()).into_iter().collect();
+        let own: HashSet<DeliveryId> = log.world.deliveries(&DeliveryFilter::default()).into_iter().collect();
         for event in log.all_events() {
             for (endpoint_number, run) in [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 9)] {
                 let id = DeliveryId { event, endpoint_number, run };

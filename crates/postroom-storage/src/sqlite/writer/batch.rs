@@ -12,9 +12,10 @@ use postroom_domain::Timestamp;
 
 use super::behind::BehindBatch;
 use super::effects::Effects;
-use super::queue::{Command, Job, JobEnd, Place, Reply};
+use super::queue::{Command, Job, JobEnd, Reply};
 use super::state::State;
 use super::{PATIENCE, Settings, Thread};
+use crate::engine::places::Place;
 use crate::receiver::Recorded;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::grants::Part;

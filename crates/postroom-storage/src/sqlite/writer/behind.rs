@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Row;
 
 use super::batch::Turn;
-use super::queue::Record;
 use crate::engine::guard::guard_hash;
+use crate::engine::record::Record;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::targets;
 use crate::sqlite::rows;

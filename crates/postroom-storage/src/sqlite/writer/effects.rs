@@ -1,5 +1,6 @@
 //! What follows from a transaction once it is committed, collected while it runs.
 
+use crate::engine::log::ExceptionState;
 use crate::worker::EndpointKey;
 
 /// See the [module](self).
@@ -9,29 +10,6 @@ pub(in crate::sqlite) struct Effects {
     wake: Vec<EndpointKey>,
     /// How the numbers of exceptions of an organization change.
     exceptions: Vec<(i64, ExceptionState, i64)>,
-}
-
-/// In which state an exception is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::sqlite) enum ExceptionState {
-    /// It will be tried when it is due.
-    Waiting,
-    /// It will not be tried again by itself.
-    DeadLetter,
-    /// A person said that it is not needed any more.
-    Discarded,
-}
-
-impl ExceptionState {
-    /// As it is stored.
-    pub(in crate::sqlite) fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::DeadLetter => "dead_letter",
-            Self::Discarded => "discarded",
-        }
-    }
 }
 
 impl Effects {

@@ -24,8 +24,8 @@ use postroom_domain::Clock;
 use tokio::sync::oneshot;
 
 pub(in crate::sqlite) use behind::{guard_find, stored_hash};
-pub(in crate::sqlite) use effects::{Effects, ExceptionState};
-pub(in crate::sqlite) use queue::{Counting, Queue, Record, Settle};
+pub(in crate::sqlite) use effects::Effects;
+pub(in crate::sqlite) use queue::Queue;
 pub(in crate::sqlite) use recover::recover;
 use state::State;
 
@@ -33,10 +33,10 @@ use self::queue::Command;
 use super::directory::Directory;
 use super::health::Health;
 use super::keeper::Wal;
-use super::metrics::Metrics;
 use super::open::OpenError;
 use super::reads::activity::Hub;
 use crate::Handoff;
+use crate::engine::metrics::Metrics;
 use crate::sqlite::connection::Connection;
 use crate::worker::EndpointKey;
 

@@ -5,27 +5,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
-use bytes::Bytes;
-use postroom_domain::Timestamp;
-use postroom_domain::event::{EventType, ExternalId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::effects::Effects;
+use crate::engine::places::{Place, Places};
+use crate::engine::record::{Record, SETTLEMENTS, Settle};
 use crate::receiver::Recorded;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::grants::Part;
-use crate::worker::{Attempt, DeliveryKey, EndpointKey, Transition};
 use crate::{Error, Result};
 
-/// The most events waiting for the writer.
-const EVENTS: usize = 8_192;
-/// The most bytes of events waiting for the writer.
-const EVENT_BYTES: usize = 32 << 20;
-/// The most settlements waiting for the writer; a large one counts as one for each 4 KiB.
-const SETTLEMENTS: usize = 10_000;
 /// The most other jobs waiting for the writer.
 const JOBS: usize = 1_024;
 
@@ -42,57 +33,6 @@ pub(super) enum Command {
     Job { part: Part, job: Box<dyn Job>, _permit: Option<OwnedSemaphorePermit> },
     /// Finish what is queued, and end.
     Close(oneshot::Sender<()>),
-}
-
-/// An event to record, its deliveries resolved.
-pub(in crate::sqlite) struct Record {
-    pub(in crate::sqlite) org: i64,
-    pub(in crate::sqlite) source: Option<i64>,
-    pub(in crate::sqlite) event_type: EventType,
-    pub(in crate::sqlite) external_id: Option<ExternalId>,
-    /// What the external id is recognised by.
-    pub(in crate::sqlite) guard: Option<[u8; 16]>,
-    pub(in crate::sqlite) headers: Vec<(String, String)>,
-    /// The same, as stored.
-    pub(in crate::sqlite) packed_headers: Vec<u8>,
-    pub(in crate::sqlite) body: Bytes,
-    pub(in crate::sqlite) endpoints: Vec<EndpointKey>,
-    /// The limit of the calendar month, if the event counts for it.
-    pub(in crate::sqlite) count: Counting,
-    pub(in crate::sqlite) received_at: Timestamp,
-}
-
-/// Whether an event counts for its organization's calendar month.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::sqlite) enum Counting {
-    /// It does not: an endpoint's test.
-    Free,
-    /// It does, and is refused above the limit; none is unlimited.
-    Upto(Option<u64>),
-}
-
-/// How a delivery went, or where it moves without an attempt.
-pub(in crate::sqlite) struct Settle {
-    pub(in crate::sqlite) delivery: DeliveryKey,
-    pub(in crate::sqlite) org: i64,
-    /// The attempt and its response headers as stored.
-    pub(in crate::sqlite) attempt: Option<(Attempt, Option<Vec<u8>>)>,
-    /// Attempts so far.
-    pub(in crate::sqlite) attempts: u32,
-    /// Attempts of the schedule so far; none leaves the number as it is.
-    pub(in crate::sqlite) attempts_of_schedule: Option<u32>,
-    pub(in crate::sqlite) next: Transition,
-}
-
-impl Settle {
-    /// Bytes it keeps in memory, most of them.
-    pub(super) fn bytes(&self) -> usize {
-        self.attempt.as_ref().and_then(|(attempt, _)| attempt.response.as_ref()).map_or(0, |r| r.body.len())
-    }
-
-    fn weight(&self) -> u32 {
-        1 + u32::try_from(self.bytes() / 4096).unwrap_or(u32::MAX).min(1_000)
-    }
 }
 
 /// A transaction of its own inside the writer's: it is undone alone when it fails, and answered when all is committed.
@@ -145,30 +85,10 @@ where
     }
 }
 
-/// Counts what waits and keeps it below the bounds.
-#[derive(Debug, Default)]
-struct Waiting {
-    events: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-/// One event's place in the queue; given back when dropped.
-pub(super) struct Place {
-    waiting: Arc<Waiting>,
-    bytes: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.waiting.events.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// The callers' end of the queue.
 pub(in crate::sqlite) struct Queue {
     sender: Sender<Command>,
-    waiting: Arc<Waiting>,
+    places: Places,
     settlements: Arc<Semaphore>,
     jobs: Arc<Semaphore>,
 }
@@ -177,7 +97,7 @@ impl Queue {
     pub(super) fn new(sender: Sender<Command>) -> Self {
         Self {
             sender,
-            waiting: Arc::default(),
+            places: Places::default(),
             settlements: Arc::new(Semaphore::new(SETTLEMENTS)),
             jobs: Arc::new(Semaphore::new(JOBS)),
         }
@@ -185,7 +105,7 @@ impl Queue {
 
     /// Events waiting now.
     pub(in crate::sqlite) fn events(&self) -> usize {
-        self.waiting.events.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
     /// Settlements waiting now, the large ones counted more than once.
@@ -193,18 +113,9 @@ impl Queue {
         SETTLEMENTS.saturating_sub(self.settlements.available_permits())
     }
 
-    fn place(&self, bytes: usize) -> Result<Place> {
-        let place = Place { waiting: self.waiting.clone(), bytes };
-        let events = self.waiting.events.fetch_add(1, Ordering::Relaxed);
-        let waiting = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One event always fits into an empty queue, whatever its size.
-        let full = events >= EVENTS || (events > 0 && waiting + bytes > EVENT_BYTES);
-        if full { Err(Error::Overloaded) } else { Ok(place) }
-    }
-
     /// Appends an event; resolves when it is durable.
     pub(in crate::sqlite) async fn record(&self, record: Box<Record>) -> Result<Recorded> {
-        let place = self.place(record.body.len() + record.packed_headers.len() + 512)?;
+        let place = self.places.take(record.bytes())?;
         let (reply, answer) = oneshot::channel();
         self.send(Command::Record { record, reply, _place: place })?;
         answer.await.map_err(gone)?

@@ -6,10 +6,11 @@ use postroom_domain::EventId;
 use rusqlite::{OptionalExtension, params};
 
 use super::batch::{Fresh, Turn};
-use super::queue::{Counting, Record};
+use crate::engine::log::Exception;
+use crate::engine::record::{Counting, Record};
 use crate::receiver::Recorded;
 use crate::sqlite::convert::{pack_targets, targets};
-use crate::sqlite::exceptions::{self, Exception};
+use crate::sqlite::exceptions;
 use crate::sqlite::reads::activity::Happened;
 use crate::worker::{DeliveryKey, EventKey, OrganizationKey, StoredEvent};
 use crate::{Error, Result};

@@ -3,9 +3,10 @@
 use postroom_domain::Timestamp;
 
 use super::effects::Effects;
+use crate::engine::log::Exception;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::targets;
-use crate::sqlite::exceptions::{self, Exception};
+use crate::sqlite::exceptions;
 use crate::sqlite::grants::Part;
 use crate::sqlite::rows;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};

@@ -4,9 +4,9 @@ use postroom_domain::delivery::AttemptError;
 use rusqlite::params;
 
 use super::batch::Turn;
-use super::effects::ExceptionState;
-use super::queue::Settle;
-use crate::sqlite::exceptions::{self, Exception};
+use crate::engine::log::{Exception, ExceptionState};
+use crate::engine::record::Settle;
+use crate::sqlite::exceptions;
 use crate::sqlite::reads::activity::Happened;
 use crate::worker::{Attempt, DeliveryKey, EventKey, Transition};
 

@@ -6,9 +6,9 @@ use postroom_domain::{EventId, Timestamp};
 use rusqlite::OptionalExtension;
 
 use super::behind::Behind;
-use super::effects::ExceptionState;
 use super::outstanding::Outstanding;
 use crate::engine::ids::Ids;
+use crate::engine::log::ExceptionState;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::grants::Part;
 

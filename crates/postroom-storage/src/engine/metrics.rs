@@ -7,16 +7,16 @@ use crate::receiver::Recorded;
 use crate::{Error, Result};
 
 /// See the [module](self).
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     inbound: Counter,
     outbound: Counter,
     duplicate: Counter,
-    pub(super) batch_events: Histogram,
-    pub(super) commit_seconds: Histogram,
+    pub(crate) batch_events: Histogram,
+    pub(crate) commit_seconds: Histogram,
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         describe_counter!("postroom_events_accepted_total", "Events recorded, by direction");
         describe_counter!("postroom_events_duplicate_total", "Events recognised as recorded before");
         describe_histogram!("postroom_storage_batch_events", "Events in one transaction");
@@ -31,12 +31,12 @@ impl Metrics {
     }
 
     /// An event was committed.
-    pub(super) fn accepted(&self, inbound: bool) {
+    pub(crate) fn accepted(&self, inbound: bool) {
         if inbound { self.inbound.increment(1) } else { self.outbound.increment(1) }
     }
 
     /// An answer to who wanted an event recorded.
-    pub(super) fn answered(&self, answer: Option<&Result<Recorded, Error>>) {
+    pub(crate) fn answered(&self, answer: Option<&Result<Recorded, Error>>) {
         if let Some(Ok(Recorded { duplicate: true, .. })) = answer {
             self.duplicate.increment(1);
         }

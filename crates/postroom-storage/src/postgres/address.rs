@@ -1,0 +1,148 @@
+//! Where a database is and as whom to go there, from its URL.
+//!
+//! What the client library does not know is taken out before it sees the URL: `sslrootcert`, a file with certificate
+//! authorities to trust besides the public ones. Certificates are checked whenever TLS is used, so `verify-ca` and
+//! `verify-full` are the same as `require`. No error of this module quotes a URL: it may hold a password.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postroom_domain::Secret;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::open::OpenError;
+use super::pool::Part;
+use super::tls;
+
+/// How long one address of a server may take to answer, and how long sent bytes may stay without a sign of it.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) config: Config,
+    pub(super) tls: MakeRustlsConnect,
+}
+
+impl Address {
+    /// Reads a URL, and the file of certificate authorities it names.
+    pub(super) fn parse(url: &Secret) -> Result<Self, OpenError> {
+        let text = url.expose_str().ok_or_else(|| unreadable("it is not text"))?;
+        let (text, authorities) = without_authorities(text)?;
+        // The client's own error may quote what it could not read.
+        let mut config: Config = text.parse().map_err(|_| unreadable("it is not of that form"))?;
+        if config.get_user().is_none() || config.get_hosts().is_empty() {
+            return Err(unreadable("it names no user or no host"));
+        }
+        config.application_name("postroom").connect_timeout(ANSWER).tcp_user_timeout(ANSWER);
+        config.keepalives_idle(ANSWER).keepalives_interval(Duration::from_secs(1)).keepalives_retries(4);
+        if config.get_hosts().len() > 1 {
+            // Of several, the one that is no standby now.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        Ok(Self { config, tls: tls::connector(authorities.as_deref())? })
+    }
+
+    /// The name of the login.
+    pub(super) fn login(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
+    /// A connection of nobody's pool. The task ends with the connection, which ends when the client is dropped.
+    pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        // Whoever uses the client is told of errors there.
+        let task = tokio::spawn(async move { drop(connection.await) });
+        Ok((client, task))
+    }
+}
+
+/// The addresses of all parts: which parts go the same way.
+pub(super) fn of_parts(
+    url: &Secret,
+    part_urls: &HashMap<Part, Secret>,
+) -> Result<Vec<(Address, Vec<Part>)>, OpenError> {
+    let (own, common): (Vec<Part>, Vec<Part>) = Part::ALL.iter().partition(|part| part_urls.contains_key(*part));
+    let mut ways = Vec::new();
+    if !common.is_empty() {
+        ways.push((Address::parse(url)?, common));
+    }
+    for part in own {
+        ways.push((Address::parse(part_urls.get(&part).unwrap_or(url))?, vec![part]));
+    }
+    Ok(ways)
+}
+
+fn unreadable(why: &str) -> OpenError {
+    OpenError::Url(why.to_owned())
+}
+
+/// The URL as the client takes it, and the file of certificate authorities.
+fn without_authorities(url: &str) -> Result<(String, Option<PathBuf>), OpenError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(unreadable("it is not of that form"));
+    }
+    let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
+    let mut kept = Vec::new();
+    let mut authorities = None;
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("sslrootcert", "system")) => {}
+            Some(("sslrootcert", path)) => {
+                let path = percent_encoding::percent_decode_str(path).decode_utf8();
+                let path = path.map_err(|_| unreadable("the path after sslrootcert= is not UTF-8"))?;
+                authorities = Some(Path::new(path.as_ref()).to_owned());
+            }
+            Some(("sslmode", "verify-ca" | "verify-full")) => kept.push("sslmode=require"),
+            Some(("sslmode", "disable" | "prefer" | "require")) => kept.push(pair),
+            Some(("sslmode", _)) => return Err(unreadable("sslmode is disable, prefer, require or verify-full")),
+            _ => kept.push(pair),
+        }
+    }
+    Ok((format!("{base}?{}", kept.join("&")), authorities))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_does_not_know_is_taken_out_of_the_url() {
+        let base = "postgres://postroom:hunter2@localhost/postroom";
+        for (query, left, file) in [
+            ("", "", None),
+            ("?sslmode=disable", "?sslmode=disable", None),
+            ("?sslmode=verify-full&sslrootcert=/etc/ca%20x.pem", "?sslmode=require", Some("/etc/ca x.pem")),
+            ("?sslrootcert=system&sslmode=require", "?sslmode=require", None),
+            ("?connect_timeout=3&sslrootcert=ca.pem", "?connect_timeout=3", Some("ca.pem")),
+        ] {
+            let (url, authorities) = without_authorities(&format!("{base}{query}")).unwrap();
+            assert_eq!((url, authorities.as_deref()), (format!("{base}{left}"), file.map(Path::new)), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_never_quoted() {
+        for url in [
+            "",
+            "hunter2",
+            "mysql://postroom:hunter2@localhost/postroom",
+            "postgres://postroom:hunter2@localhost:hunter2/postroom",
+            "postgres://postroom:hunter2@/postroom",
+            "postgres://localhost/hunter2",
+            "postgres://postroom:hunter2@localhost/postroom?sslmode=hunter2",
+            "postgres://postroom:hunter2@localhost/postroom?hunter2=hunter2",
+            "postgres://postroom:hunter2@localhost/postroom?sslrootcert=%ff",
+        ] {
+            let Err(error) = Address::parse(&Secret::from(url)) else { panic!("{url} is read") };
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("postgres://user:password@host:port/database"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(Address::parse(&Secret::from("postgres://postroom:hunter2@localhost/postroom")).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! Who is who: organizations by id and slug, API keys by their hash. Read by the authorizer's connections.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use postroom_domain::api_key::{KeyHash, KeyScope};
+use postroom_domain::{ApiKeyId, OrganizationId, Timestamp};
+use tokio_postgres::Row;
+
+use crate::postgres::convert::{at, get, id, json, moment_or_none};
+use crate::postgres::pool::{Pool, bind};
+use crate::postgres::rows::hash;
+use crate::{Actor, Result, Scope};
+
+/// How often the use of a key is written down at most.
+const NOTE_EVERY_MS: i64 = 60_000;
+/// How many uses are written down at once.
+const NOTES: usize = 1_000;
+
+/// By primary key.
+const ORGANIZATIONS: &str = "select org, id, slug, is_active from organizations where org = any($1)";
+
+/// The primary key, from the organization on.
+const KEYS: &str = "select org, key, id, scopes, hash, expires_at, last_used_at from api_keys \
+     where org = any($1) and revoked_at is null order by org, key";
+
+/// By primary key. Other nodes may have noted a use of the same minute.
+const NOTE_USES: &str = "update api_keys set last_used_at = used.at \
+     from unnest($1, $2, $3) as used (org, key, at) \
+     where api_keys.org = used.org and api_keys.key = used.key \
+       and (last_used_at is null or last_used_at <= used.at - interval '1 minute')";
+
+/// An organization as a caller may act for it.
+pub(in crate::postgres) struct Caller {
+    pub(in crate::postgres) org: i64,
+    pub(in crate::postgres) id: OrganizationId,
+    pub(in crate::postgres) slug: Arc<str>,
+    pub(in crate::postgres) is_active: bool,
+    keys: Vec<Arc<Key>>,
+}
+
+impl Caller {
+    /// Proof that somebody may act for this organization.
+    pub(in crate::postgres) fn scope(&self, actor: Actor) -> Scope {
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor }
+    }
+}
+
+/// An API key that is not revoked.
+pub(in crate::postgres) struct Key {
+    key: i64,
+    org: i64,
+    hash: KeyHash,
+    pub(in crate::postgres) id: ApiKeyId,
+    pub(in crate::postgres) scopes: Vec<KeyScope>,
+    pub(in crate::postgres) expires_at: Option<Timestamp>,
+    /// When its last use was last handed over to be written.
+    noted_at: AtomicI64,
+}
+
+impl Key {
+    fn read(row: &Row) -> Result<Self> {
+        let last_used_at = moment_or_none(row, 6)?;
+        Ok(Self {
+            org: get(row, 0)?,
+            key: get(row, 1)?,
+            id: ApiKeyId::from_bytes(id(row, 2)?),
+            scopes: json(row, 3)?,
+            hash: hash(row, 4)?,
+            expires_at: moment_or_none(row, 5)?,
+            noted_at: AtomicI64::new(last_used_at.map_or(i64::MIN, Timestamp::as_millis)),
+        })
+    }
+}
+
+/// See the [module](self).
+pub(in crate::postgres) struct Callers {
+    pool: Pool,
+    known: RwLock<Known>,
+    /// Uses of keys that are to be written down.
+    uses: Mutex<HashMap<(i64, i64), Timestamp>>,
+}
+
+#[derive(Default)]
+struct Known {
+    callers: HashMap<i64, Arc<Caller>>,
+    by_id: HashMap<OrganizationId, i64>,
+    by_slug: HashMap<Arc<str>, i64>,
+    keys: HashMap<KeyHash, Arc<Key>>,
+}
+
+impl Known {
+    fn put(&mut self, caller: Caller) {
+        self.by_id.insert(caller.id, caller.org);
+        self.by_slug.insert(caller.slug.clone(), caller.org);
+        self.keys.extend(caller.keys.iter().map(|key| (key.hash, key.clone())));
+        self.callers.insert(caller.org, Arc::new(caller));
+    }
+
+    fn remove(&mut self, org: i64) {
+        let Some(old) = self.callers.remove(&org) else { return };
+        self.by_id.remove(&old.id);
+        // Another organization may have taken the slug since: only our own goes.
+        if self.by_slug.get(&old.slug) == Some(&org) {
+            self.by_slug.remove(&old.slug);
+        }
+        for key in &old.keys {
+            self.keys.remove(&key.hash);
+        }
+    }
+}
+
+impl Callers {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self { pool, known: RwLock::default(), uses: Mutex::default() }
+    }
+
+    /// Reads these organizations again.
+    pub(super) async fn read(&self, orgs: &[i64]) -> Result<()> {
+        let transaction = self.pool.snapshot().await?;
+        let asked = orgs.to_vec();
+        // On their way at once, here and below: one round trip.
+        let values = bind![asked];
+        let (organizations, rows) =
+            tokio::try_join!(transaction.query(ORGANIZATIONS, values), transaction.query(KEYS, values))?;
+        transaction.commit().await?;
+        let mut keys: HashMap<i64, Vec<Arc<Key>>> = HashMap::new();
+        for row in &rows {
+            let key = Key::read(row)?;
+            keys.entry(key.org).or_default().push(Arc::new(key));
+        }
+        let mut callers = Vec::with_capacity(organizations.len());
+        for row in &organizations {
+            let org = get(row, 0)?;
+            callers.push(Caller {
+                org,
+                id: OrganizationId::from_bytes(id(row, 1)?),
+                slug: get::<&str>(row, 2)?.into(),
+                is_active: get(row, 3)?,
+                keys: keys.remove(&org).unwrap_or_default(),
+            });
+        }
+        let mut known = self.known.write();
+        orgs.iter().for_each(|org| known.remove(*org));
+        callers.into_iter().for_each(|caller| known.put(caller));
+        Ok(())
+    }
+
+    /// All organizations that are known.
+    pub(super) fn organizations(&self) -> Vec<i64> {
+        self.known.read().callers.keys().copied().collect()
+    }
+
+    /// An organization by its slug.
+    pub(in crate::postgres) fn by_slug(&self, slug: &str) -> Option<Arc<Caller>> {
+        let known = self.known.read();
+        known.by_slug.get(slug).and_then(|org| known.callers.get(org)).cloned()
+    }
+
+    /// An organization by its id.
+    pub(in crate::postgres) fn by_id(&self, id: OrganizationId) -> Option<Arc<Caller>> {
+        let known = self.known.read();
+        known.by_id.get(&id).and_then(|org| known.callers.get(org)).cloned()
+    }
+
+    /// An API key that is not revoked, and its organization.
+    pub(in crate::postgres) fn key(&self, hash: &KeyHash) -> Option<(Arc<Key>, Arc<Caller>)> {
+        let known = self.known.read();
+        let key = known.keys.get(hash)?;
+        Some((key.clone(), known.callers.get(&key.org)?.clone()))
+    }
+
+    /// Remembers that a key was used, at most once a minute; [`Self::note_uses`] writes it down.
+    pub(in crate::postgres) fn note_use(&self, key: &Key, now: Timestamp) {
+        let (millis, noted) = (now.as_millis(), key.noted_at.load(Ordering::Relaxed));
+        let due = millis.saturating_sub(noted) >= NOTE_EVERY_MS;
+        if due && key.noted_at.compare_exchange(noted, millis, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.uses.lock().insert((key.org, key.key), now);
+        }
+    }
+
+    /// Writes down the uses of keys that are not yet. What cannot be written is left out: the next use comes.
+    pub(in crate::postgres) async fn note_uses(&self) -> Result<()> {
+        let uses = std::mem::take(&mut *self.uses.lock());
+        let mut uses: Vec<_> = uses.into_iter().collect();
+        // In one order, so that two nodes do not wait for each other.
+        uses.sort_unstable();
+        for some in uses.chunks(NOTES) {
+            let orgs: Vec<i64> = some.iter().map(|((org, _), _)| *org).collect();
+            let keys: Vec<i64> = some.iter().map(|((_, key), _)| *key).collect();
+            let times: Vec<_> = some.iter().map(|(_, used)| at(*used)).collect();
+            self.pool.connection().await?.execute(NOTE_USES, bind![orgs, keys, times]).await?;
+        }
+        Ok(())
+    }
+}

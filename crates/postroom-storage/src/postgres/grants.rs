@@ -1,0 +1,185 @@
+//! What each part of the process may do, table by table and column by column.
+//!
+//! This is the one list: a test holds to it what the migrations grant, whoever granted it and however, and tries all that
+//! is not on it. ARCHITECTURE.md shows it. A new table or column is nobody's until it is written down here.
+
+use crate::engine::grants::Part::{self, Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+use crate::engine::grants::{ALL, Grant, grant};
+
+/// What moves when an exception does.
+const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedule", "reason", "since"];
+/// What moves when a repeated request is claimed and answered.
+const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
+/// A key without what proves it.
+const KEY: &[&str] =
+    &["org", "key", "id", "name", "scopes", "last_four", "expires_at", "revoked_at", "last_used_at", "created_at"];
+
+/// The list. Changes of configuration write `revisions`, by a trigger that acts for whoever makes them.
+pub(super) const GRANTS: &[Grant] = &[
+    grant(Authorizer, "organizations").read(&["org", "id", "slug", "is_active"]),
+    grant(Authorizer, "api_keys")
+        .read(&["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
+        .update(&["last_used_at"]),
+    grant(Authorizer, "revisions").read(ALL),
+    grant(Receiver, "organizations").read(&[
+        "org",
+        "id",
+        "slug",
+        "plan",
+        "webhook_limit",
+        "is_active",
+        "mandrill_secret",
+    ]),
+    grant(Receiver, "sources").read(ALL),
+    grant(Receiver, "source_secrets").read(ALL),
+    grant(Receiver, "endpoints").read(&[
+        "org",
+        "endpoint",
+        "id",
+        "number",
+        "event_types",
+        "source_ids",
+        "filter",
+        "version",
+        "disabled_reason",
+        "deleted_at",
+    ]),
+    grant(Receiver, "revisions").read(ALL),
+    grant(Receiver, "nodes").read(ALL).update(&["epoch"]),
+    grant(Receiver, "events").read(&["org", "id", "node", "tx", "targets"]).insert(),
+    grant(Receiver, "exceptions").insert(),
+    grant(Receiver, "duplicate_guard").read(ALL).insert().update(&["event"]).delete(),
+    grant(Receiver, "usage").read(ALL).insert().update(&["count"]),
+    // The length of the body counts for the bound.
+    grant(Receiver, "rejections").read(&["org", "id", "source", "received_at", "body"]).insert().delete(),
+    grant(Worker, "organizations").read(&["org", "id", "is_active"]),
+    grant(Worker, "endpoints").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
+    grant(Worker, "endpoint_secrets").read(ALL),
+    grant(Worker, "revisions").read(ALL).insert().update(&["tx"]),
+    grant(Worker, "nodes").read(ALL).insert().update(&["lease_until", "watermark", "counted", "state"]).delete(),
+    grant(Worker, "shards").read(ALL).update(&["node", "epoch", "lease_until"]),
+    grant(Worker, "events").read(ALL),
+    grant(Worker, "attempts").read(ALL).insert(),
+    grant(Worker, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(Worker, "usage").read(ALL).insert().update(&["count"]),
+    grant(Api, "organizations")
+        .read(&[
+            "org",
+            "id",
+            "slug",
+            "name",
+            "plan",
+            "webhook_limit",
+            "is_active",
+            "mandrill_fingerprint",
+            "endpoint_number",
+            "created_at",
+            "updated_at",
+        ])
+        .update(&["name", "endpoint_number", "updated_at"]),
+    grant(Api, "api_keys").read(KEY).insert().update(&["revoked_at"]),
+    grant(Api, "sources").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
+    grant(Api, "source_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
+    grant(Api, "endpoints").read(ALL).insert().update(&[
+        "url",
+        "description",
+        "event_types",
+        "source_ids",
+        "filter",
+        "retry_schedule",
+        "timeout_ms",
+        "rate_limit",
+        "headers",
+        "signature",
+        "version",
+        "disabled_reason",
+        "disabled_at",
+        "updated_at",
+        "deleted_at",
+    ]),
+    grant(Api, "endpoint_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
+    grant(Api, "audit_logs").read(ALL).insert(),
+    grant(Api, "idempotency_keys").read(ALL).insert().update(ANSWER).delete(),
+    grant(Api, "revisions").read(ALL).insert().update(&["tx"]),
+    grant(Api, "nodes").read(&["node", "watermark", "state"]),
+    grant(Api, "events").read(ALL),
+    grant(Api, "attempts").read(ALL),
+    grant(Api, "exceptions").read(ALL),
+    grant(Api, "replays").read(ALL),
+    grant(Api, "duplicate_guard").read(ALL),
+    grant(Api, "usage").read(ALL),
+    grant(Api, "rejections").read(ALL).update(&["event"]),
+    grant(DeadLetter, "endpoints").read(&["org", "endpoint", "id", "number", "url", "disabled_reason", "deleted_at"]),
+    grant(DeadLetter, "nodes").read(&["node", "watermark", "state"]),
+    grant(DeadLetter, "events").read(&["org", "id", "node", "tx", "source", "type", "external_id", "targets"]),
+    grant(DeadLetter, "attempts").read(ALL),
+    grant(DeadLetter, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(DeadLetter, "replays").read(ALL).insert(),
+    grant(Platform, "migrations").read(ALL),
+    grant(Platform, "meta").read(ALL).insert(),
+    grant(Platform, "organizations")
+        .read(&[
+            "org",
+            "id",
+            "slug",
+            "name",
+            "plan",
+            "webhook_limit",
+            "is_active",
+            "mandrill_fingerprint",
+            "endpoint_number",
+            "created_at",
+            "updated_at",
+        ])
+        .insert()
+        .update(&[
+            "slug",
+            "name",
+            "plan",
+            "webhook_limit",
+            "is_active",
+            "mandrill_secret",
+            "mandrill_fingerprint",
+            "endpoint_number",
+            "updated_at",
+        ]),
+    grant(Platform, "api_keys").read(KEY).insert(),
+    grant(Platform, "sources").read(ALL).insert().update(&["deleted_at", "updated_at"]),
+    grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),
+    grant(Platform, "endpoints").read(&["org", "endpoint", "deleted_at"]).insert(),
+    grant(Platform, "endpoint_secrets").read(&["org", "secret", "expires_at", "is_erased"]).insert().update(&["value"]),
+    grant(Platform, "audit_logs").insert(),
+    grant(Platform, "idempotency_keys").read(&["org", "key", "claimed_at"]).delete(),
+    grant(Platform, "revisions").read(ALL).insert().update(&["tx"]),
+    grant(Platform, "nodes").read(ALL),
+    grant(Platform, "shards").read(ALL),
+    grant(Platform, "usage").read(ALL),
+    // What is old goes.
+    grant(Platform, "events").read(&["org", "id", "node", "tx", "targets"]).delete(),
+    grant(Platform, "attempts").read(&["org", "endpoint", "event", "run"]).delete(),
+    grant(Platform, "exceptions").read(&["org", "endpoint", "event", "run", "state", "due_at"]).delete(),
+    grant(Platform, "replays").read(&["org", "event", "endpoint", "run"]).delete(),
+    grant(Platform, "duplicate_guard").read(ALL).delete(),
+    grant(Platform, "rejections").read(&["org", "id", "received_at"]).delete(),
+    grant(Keys, "meta").read(ALL).update(&["value"]),
+    grant(Keys, "organizations").read(&["org", "id", "mandrill_secret"]).update(&["mandrill_secret"]),
+    grant(Keys, "source_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
+    grant(Keys, "endpoint_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
+    grant(Keys, "endpoints").read(&["org", "endpoint", "id", "headers"]).update(&["headers"]),
+    grant(Keys, "idempotency_keys").read(&["org", "key", "body"]).update(&["body"]),
+    grant(Keys, "revisions").read(ALL).insert().update(&["tx"]),
+];
+
+/// The tables that no organization owns: all others have row-level security, forced.
+pub(super) const OF_THE_INSTALLATION: [&str; 4] = ["meta", "migrations", "nodes", "shards"];
+
+/// The parts that work for one organization at a time.
+pub(super) const OF_ONE_ORGANIZATION: [Part; 2] = [Api, DeadLetter];
+
+/// Functions, and who may call them. All run with a fixed search path; the last two as the owner.
+pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 4] = [
+    ("day_floor", false, &[Platform]),
+    ("revise", false, &[]),
+    ("drop_partition", true, &[Platform]),
+    ("make_partition", true, &[Receiver, Platform]),
+];

@@ -1,0 +1,178 @@
+//! The engine for many nodes: one PostgreSQL database, any number of identical processes.
+//!
+//! Events and attempts are only appended, in one statement for all that waits ([`lanes`]). A node that accepted an event
+//! delivers it from memory under its lease; what it leaves behind when it dies is found by its watermark ([`node`]).
+//! Waiting deliveries belong to the node that leases the shard of their endpoint. Every part of the process has
+//! connections of its own role ([`pool`]), and what every request asks for is answered from memory ([`directory`]),
+//! which follows the database within a second.
+
+mod address;
+mod api;
+mod authorizer;
+mod configuration;
+mod convert;
+mod database_url;
+mod directory;
+mod door;
+#[cfg(test)]
+mod grants;
+mod lanes;
+mod meter;
+pub mod migrate;
+mod moves;
+mod node;
+mod open;
+mod platform;
+mod pool;
+mod probe;
+mod reads;
+mod receiver;
+mod retention;
+mod rotate;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use postroom_domain::keyring::Keyring;
+use postroom_domain::{Clock, Secret, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+pub use self::database_url::DatabaseUrl;
+use self::directory::Directories;
+use self::lanes::Lanes;
+pub use self::meter::Meter;
+use self::node::Node;
+pub use self::open::OpenError;
+pub use self::pool::Part;
+use self::pool::Pool;
+use self::probe::Probe;
+use self::reads::activity::Hub;
+use self::reads::gauges::Counted;
+use self::retention::Upkeep;
+pub use self::rotate::rotate_keys;
+use crate::engine::ids::Ids;
+use crate::engine::rejections::Rate;
+use crate::engine::shares::Shares;
+use crate::engine::vault::Vault;
+use crate::{Handoff, Storage};
+
+/// How to open a database.
+pub struct Options {
+    /// A login that may become every part's role: `postgres://user:password@host:port/database`.
+    pub url: Secret,
+    /// Logins of their own for some parts, which are that part already.
+    pub part_urls: HashMap<Part, Secret>,
+    /// Opens and seals secrets.
+    pub keyring: Keyring,
+    /// Says what time it is. Leases go by the database's clock.
+    pub clock: Clock,
+    /// Takes fresh deliveries.
+    pub handoff: Arc<dyn Handoff>,
+    /// How long an external id is recognised.
+    pub dedupe_window: Duration,
+    /// How long events are kept.
+    pub retention: Duration,
+    /// How long an attempt takes at most at an endpoint that says nothing else.
+    pub default_attempt_timeout: Duration,
+    /// Whether this process makes deliveries: if not, it takes none that wait.
+    pub delivers: bool,
+    /// How long this node is thought alive without a sign of life.
+    pub lease: Duration,
+    /// Server or command.
+    pub mode: Mode,
+}
+
+/// Who opens a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A server: a node that accepts, recovers, delivers.
+    Serve,
+    /// A command: changes configuration, also while servers are running, which see it within a second.
+    Beside,
+}
+
+/// An open database.
+#[derive(Clone)]
+struct Postgres(Arc<Engine>);
+
+struct Engine {
+    pools: Pools,
+    vault: Arc<Vault>,
+    clock: Clock,
+    handoff: Arc<dyn Handoff>,
+    directories: Arc<Directories>,
+    lanes: Lanes,
+    node: Arc<Node>,
+    hub: Arc<Hub>,
+    shares: Shares,
+    counted: Counted,
+    rejection_rate: Rate,
+    /// Lists of rejections are in the order of their ids.
+    rejection_ids: Mutex<Ids>,
+    upkeep: Upkeep,
+    probe: Probe,
+    mode: Mode,
+    /// Ends what runs in the background.
+    stop: CancellationToken,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One for each part.
+struct Pools {
+    authorizer: Pool,
+    receiver: Pool,
+    worker: Pool,
+    api: Pool,
+    dead_letter: Pool,
+    platform: Pool,
+}
+
+impl Pools {
+    fn all(&self) -> [(Part, &Pool); 6] {
+        [
+            (Part::Authorizer, &self.authorizer),
+            (Part::Receiver, &self.receiver),
+            (Part::Worker, &self.worker),
+            (Part::Api, &self.api),
+            (Part::DeadLetter, &self.dead_letter),
+            (Part::Platform, &self.platform),
+        ]
+    }
+}
+
+/// Connects, checks that the database is what it has to be, and begins to live as a node.
+///
+/// # Errors
+/// Each text says what to do.
+pub async fn open(options: Options) -> Result<Storage, OpenError> {
+    open::open(options).await
+}
+
+impl Postgres {
+    fn storage(&self) -> Storage {
+        let engine = Arc::new(self.clone());
+        Storage {
+            authorizer: engine.clone(),
+            receiver: engine.clone(),
+            worker: engine.clone(),
+            api: engine.clone(),
+            platform: engine,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+}

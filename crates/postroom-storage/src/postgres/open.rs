@@ -1,0 +1,365 @@
+//! How the engine is put together, and why a database is refused.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use postroom_domain::Secret;
+use postroom_domain::keyring::{Keyring, KeyringError};
+use tokio_util::sync::CancellationToken;
+
+use super::convert::get;
+use super::directory::Directories;
+use super::door::{self, Login};
+use super::lanes::{self, Lanes};
+use super::node::{self, Node};
+use super::pool::{Part, Pool, bind};
+use super::probe::Probe;
+use super::reads::gauges::Counted;
+use super::{Engine, Mode, Options, Pools, Postgres, migrate, retention};
+use crate::Storage;
+use crate::engine::ids::Ids;
+use crate::engine::rejections::Rate;
+use crate::engine::shares::Shares;
+use crate::engine::vault::{SENTINEL, Vault, meta};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a database is refused. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a URL of a PostgreSQL database.
+    #[error("the database URL cannot be read: {0}; give postgres://user:password@host:port/database")]
+    Url(String),
+    /// The file that `sslrootcert` names.
+    #[error(
+        "{} cannot be used as certificate authorities of the database: {reason}; name a file of PEM certificates after \
+         sslrootcert= in the database URL",
+        path.display()
+    )]
+    Authorities {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS is used, and the server does not prove who it is.
+    #[error(
+        "the database server's certificate is not accepted: {0}; name the file with its certificate authority in the \
+         database URL (sslrootcert=/path/ca.pem) and the host as the certificate does, or use sslmode=disable where \
+         nobody can listen"
+    )]
+    Certificate(String),
+    /// Older than any this program was tested with.
+    #[error("the database server is PostgreSQL {major}: use version 15 or newer")]
+    ServerTooOld {
+        /// Its version.
+        major: i32,
+    },
+    /// A standby, or a server that was told to write nothing.
+    #[error(
+        "the database server is read-only: it is a standby or default_transaction_read_only is on; give the URL of the \
+         primary, or all hosts with commas between them, of which the primary is taken"
+    )]
+    ReadOnly,
+    /// A commit could be lost there, or text changed.
+    #[error(
+        "the database server has {setting} = {value}, with which what was acknowledged can be lost or changed; {}",
+        advice(setting)
+    )]
+    Unsafe {
+        /// Which setting.
+        setting: String,
+        /// What it is now.
+        value: String,
+    },
+    /// Nothing would keep organizations and parts apart.
+    #[error(
+        "the database login \"{login}\" {because}, so nothing would keep organizations apart; make a login for the \
+         server alone (create role postroom_app login noinherit password '...'), put it into POSTROOM_DATABASE_URL and \
+         run `postroom migrate up` with the owning one in POSTROOM_MIGRATE_DATABASE_URL"
+    )]
+    Unbound {
+        /// Which login.
+        login: String,
+        /// What it is or may.
+        because: String,
+    },
+    /// It has more rights than those of its part before it becomes anything.
+    #[error(
+        "the database login \"{login}\" has all rights of \"{role}\" at all times; run `postroom migrate up`, or as a \
+         superuser: alter role \"{login}\" noinherit (from PostgreSQL 16 on: grant \"{role}\" to \"{login}\" with \
+         inherit false, or revoke it)"
+    )]
+    Inherits {
+        /// Which login.
+        login: String,
+        /// Whose rights.
+        role: String,
+    },
+    /// It may not become a part.
+    #[error(
+        "the database login \"{login}\" may not become \"{role}\"; run `postroom migrate up`, or as a superuser: grant \
+         {role} to \"{login}\""
+    )]
+    NotAPart {
+        /// Which login.
+        login: String,
+        /// Which part's role.
+        role: &'static str,
+    },
+    /// There is nobody to grant to.
+    #[error(
+        "the database server has no login \"{login}\"; make it (create role \"{login}\" login noinherit password '...') \
+         and run `postroom migrate up` again"
+    )]
+    NoLogin {
+        /// Which login.
+        login: String,
+    },
+    /// The login of a migration lacks a right.
+    #[error(
+        "the login given may not migrate this database: {0}; put the login that owns the database and may make roles \
+         (alter database ... owner to ...; alter role ... createrole) into POSTROOM_MIGRATE_DATABASE_URL"
+    )]
+    NotAllowed(String),
+    /// Somebody holds a lock for long.
+    #[error("the database is busy: {0}; that step changed nothing, run the command again")]
+    Busy(String),
+    /// Servers would lose what they work with.
+    #[error("{servers} servers are running on the database: stop them, then take the migration back")]
+    Running {
+        /// How many.
+        servers: i64,
+    },
+    /// A newer program has migrated it.
+    #[error(
+        "the database has schema version {found}, which needs version {needed} of the program, and this is version \
+         {known}: use the version of Postroom that migrated it or a newer one"
+    )]
+    Newer {
+        /// In the database.
+        found: i32,
+        /// The migrations that this program has.
+        known: usize,
+        /// The migrations that a program has to have.
+        needed: i32,
+    },
+    /// Migrations are missing.
+    #[error(
+        "the database has schema version {found} and this program needs {known}: run `postroom migrate up` with the \
+         login that owns the database in POSTROOM_MIGRATE_DATABASE_URL"
+    )]
+    Older {
+        /// In the database.
+        found: usize,
+        /// In this program.
+        known: usize,
+    },
+    /// The encryption keys given are not those of this database.
+    #[error("the encryption keys given do not open this database: {0}; give the keys it was written with")]
+    WrongKey(#[source] KeyringError),
+    /// Running servers could not read what would be written, or would go on writing what has to be rotated.
+    #[error(
+        "{servers} running servers do not encrypt with the newest of these keys: restart them with that key first in \
+         their list, then rotate again"
+    )]
+    ServersLackKey {
+        /// How many.
+        servers: usize,
+    },
+    /// What is stored cannot be read as what it should be.
+    #[error("the stored configuration cannot be read: {0}")]
+    Configuration(#[source] BoxError),
+    /// Anything else the database says, or that it says nothing.
+    #[error("the database cannot be opened: {}", told(.0.as_ref()))]
+    Database(BoxError),
+}
+
+impl OpenError {
+    /// Whether the same try may succeed a moment later: the server is not there yet, is starting, stopping, full, or is
+    /// about to become the primary. What it refuses for good (a password, a name, a right) it refuses again.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let refused = |error: &tokio_postgres::Error| match error.code() {
+            // Connection exceptions, insufficient resources, operator intervention, locks.
+            Some(code) => !["08", "53", "57", "55"].contains(&&code.code()[..2]),
+            // No answer at all, unless it could not even be asked for.
+            None => error.to_string().starts_with("invalid configuration"),
+        };
+        match self {
+            Self::ReadOnly | Self::Busy(_) => true,
+            Self::Database(error) => !causes(error.as_ref()).filter_map(|error| error.downcast_ref()).any(refused),
+            _ => false,
+        }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn unreachable(error: tokio_postgres::Error) -> Self {
+        let refused = causes(&error).find_map(certificate);
+        refused.map_or_else(|| Self::Database(error.into()), Self::Certificate)
+    }
+}
+
+impl From<crate::Error> for OpenError {
+    fn from(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Internal(source) | crate::Error::Unavailable(source) => Self::Database(source),
+            other => Self::Database(other.into()),
+        }
+    }
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// What TLS has against a server. It comes inside of an input error.
+fn certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
+}
+
+/// All that is known of an error in one line: the client's own says little, what is behind it says why.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        if text != "db error" && texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
+}
+
+/// What to do about a setting.
+fn advice(setting: &str) -> String {
+    match setting {
+        "server_encoding" => {
+            "make a database with encoding 'UTF8' (create database ... encoding 'UTF8' template template0)".to_owned()
+        }
+        "data_sync_retry" => "set it off in postgresql.conf and restart the server".to_owned(),
+        other => format!("set {other} = on in postgresql.conf and nowhere off again, and reload the server"),
+    }
+}
+
+/// A dump that was restored on another server brings numbers of transactions that are still to come here: a change of
+/// configuration marked with one would look new at every question. By index revisions_by_tx.
+const OWN_NUMBERS: &str = "update revisions set tx = txid_current() where tx > txid_current()";
+
+pub(super) async fn open(options: Options) -> Result<Storage, OpenError> {
+    let logins = door::admit(&options.url, &options.part_urls).await?;
+    let pools = pools(&logins)?;
+    check_version(&pools.platform).await?;
+    let vault = Arc::new(vault(&pools.platform, options.keyring).await?);
+    retention::make_partitions(&pools.platform, options.clock.now()).await?;
+    pools.platform.connection().await?.execute(OWN_NUMBERS, bind![]).await?;
+    let directories = Directories::load(&pools, vault.clone(), options.clock.clone(), options.handoff.clone()).await?;
+    let upkeep = retention::Upkeep::new(pools.platform.clone(), options.dedupe_window, options.retention);
+    let stop = CancellationToken::new();
+    if options.mode == Mode::Serve {
+        directories.follow(stop.clone());
+    }
+    let node = Node::new(node::Settings {
+        worker: pools.worker.clone(),
+        clock: options.clock.clone(),
+        handoff: options.handoff.clone(),
+        lease: options.lease,
+        delivers: options.delivers,
+        key: vault.keyring.newest(),
+    });
+    let lanes = if options.mode == Mode::Serve {
+        node.begin(stop.clone()).await?;
+        let settings = lanes::Settings {
+            clock: options.clock.clone(),
+            handoff: options.handoff.clone(),
+            node: node.clone(),
+            directories: directories.clone(),
+            dedupe_window: options.dedupe_window,
+            default_attempt_timeout: options.default_attempt_timeout,
+        };
+        Lanes::start(login(&logins, Part::Receiver)?, login(&logins, Part::Worker)?, settings, &stop)
+    } else {
+        Lanes::closed()
+    };
+    let engine = Postgres(Arc::new(Engine {
+        pools,
+        vault,
+        clock: options.clock,
+        handoff: options.handoff,
+        directories,
+        lanes,
+        node,
+        hub: Arc::default(),
+        shares: Shares::default(),
+        counted: Counted::default(),
+        rejection_rate: Rate::default(),
+        rejection_ids: Mutex::new(Ids::after(None)),
+        upkeep,
+        probe: Probe::new(login(&logins, Part::Platform)?),
+        mode: options.mode,
+        stop,
+    }));
+    Ok(engine.storage())
+}
+
+/// The way in for a part.
+fn login(logins: &HashMap<Part, Login>, part: Part) -> Result<Login, OpenError> {
+    logins.get(&part).cloned().ok_or_else(|| OpenError::Url("a part of the process has none".to_owned()))
+}
+
+fn pools(logins: &HashMap<Part, Login>) -> Result<Pools, OpenError> {
+    let pool = |part: Part| Pool::new(&login(logins, part)?);
+    Ok(Pools {
+        authorizer: pool(Part::Authorizer)?,
+        receiver: pool(Part::Receiver)?,
+        worker: pool(Part::Worker)?,
+        api: pool(Part::Api)?,
+        dead_letter: pool(Part::DeadLetter)?,
+        platform: pool(Part::Platform)?,
+    })
+}
+
+/// Whether this program may work on the schema that is there.
+async fn check_version(platform: &Pool) -> Result<(), OpenError> {
+    let connection = platform.connection().await?;
+    let registered = connection.query_one(migrate::REGISTERED, &[]).await?;
+    if registered.map(|row| get(&row, 0)).transpose()? != Some(true) {
+        return migrate::accept(0, 0);
+    }
+    let row = connection.query_one(migrate::VERSION, &[]).await?;
+    let row = row.ok_or_else(|| OpenError::Database("a count has no row".into()))?;
+    migrate::accept(get(&row, 0)?, get(&row, 1)?)
+}
+
+/// Checks that the keyring is the one of this database, and makes what a new database lacks.
+async fn vault(platform: &Pool, keyring: Keyring) -> Result<Vault, OpenError> {
+    let sentinel = kept(platform, &keyring, "sentinel", || Secret::from(SENTINEL)).await?;
+    if sentinel != Secret::from(SENTINEL) {
+        return Err(OpenError::WrongKey(KeyringError::Damaged));
+    }
+    let fingerprint_key = kept(platform, &keyring, "fingerprint_key", || Secret::random(32)).await?;
+    Ok(Vault::new(keyring, fingerprint_key))
+}
+
+/// A secret of the installation, made when it is not there. Of two nodes that make it at once, one wins.
+async fn kept(
+    platform: &Pool,
+    keyring: &Keyring,
+    name: &'static str,
+    make: impl FnOnce() -> Secret,
+) -> Result<Secret, OpenError> {
+    const ADD: &str = "insert into meta (name, value) values ($1, $2) on conflict (name) do nothing";
+    const READ: &str = "select value from meta where name = $1";
+    let connection = platform.connection().await?;
+    if connection.query_one(READ, bind![name]).await?.is_none() {
+        connection.execute(ADD, bind![name, keyring.seal(meta(name), &make())]).await?;
+    }
+    let row =
+        connection.query_one(READ, bind![name]).await?.ok_or_else(|| OpenError::Database("meta is empty".into()))?;
+    let sealed: Vec<u8> = super::convert::get(&row, 0)?;
+    keyring.open(meta(name), &sealed).map_err(OpenError::WrongKey)
+}

@@ -1,0 +1,95 @@
+//! Organizations, and the installation's own upkeep.
+
+use async_trait::async_trait;
+use postroom_domain::{OrganizationId, Timestamp};
+
+use super::configuration::idempotency;
+use super::{Mode, Postgres};
+use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::engine::idempotency::NOBODY;
+use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::{Error, Platform, Result, Scope, SuperAdmin};
+
+#[async_trait]
+impl Platform for Postgres {
+    async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
+        self.make_tenant(by, new, now).await
+    }
+
+    async fn organization_create(&self, by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
+        self.make_organization(by, new, now).await
+    }
+
+    async fn organization_list(&self, _by: SuperAdmin, page: PageRequest) -> Result<Page<Organization>> {
+        self.organizations(page).await
+    }
+
+    async fn organization_get(&self, _by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
+        self.organization(id).await
+    }
+
+    async fn organization_update(
+        &self,
+        _by: SuperAdmin,
+        id: OrganizationId,
+        change: OrganizationChange,
+        now: Timestamp,
+    ) -> Result<Organization> {
+        self.change_organization(id, change, now).await
+    }
+
+    async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
+        self.own_organization(scope).await
+    }
+
+    async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
+        self.rename_organization(scope, name, now).await
+    }
+
+    async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
+        let desk = self.desk(NOBODY.org).await?;
+        let begun = idempotency::begin(&desk.transaction, &self.0.vault, NOBODY, &claim, now).await;
+        desk.end(begun).await
+    }
+
+    async fn idempotency_finish(
+        &self,
+        _by: SuperAdmin,
+        claim: IdempotencyClaim,
+        answer: Option<StoredAnswer>,
+        _now: Timestamp,
+    ) -> Result<()> {
+        let desk = self.desk(NOBODY.org).await?;
+        let finished = idempotency::finish(&desk.transaction, &self.0.vault, NOBODY, &claim, answer.as_ref()).await;
+        desk.end(finished).await
+    }
+
+    async fn health(&self) -> Result<()> {
+        self.0.probe.ask().await?;
+        if self.0.mode == Mode::Serve && self.0.node.identity().is_none() {
+            return Err(Error::Unavailable("this node has lost touch with the database".into()));
+        }
+        Ok(())
+    }
+
+    async fn gauges(&self) -> Result<Vec<Gauge>> {
+        self.figures().await
+    }
+
+    async fn upkeep(&self, now: Timestamp) -> Result<bool> {
+        self.0.upkeep.step(now).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.lanes.close().await;
+        let noted = self.0.directories.callers.note_uses().await;
+        let left = self.0.node.close().await;
+        self.0.stop.cancel();
+        self.0.hub.close();
+        for (_, pool) in self.0.pools.all() {
+            pool.close();
+        }
+        self.0.probe.close().await;
+        left.and(noted)
+    }
+}
