@@ -43,7 +43,7 @@ pub struct App {
     pub version: &'static str,
 }
 
-/// Which parts a process serves over HTTP. Health, metrics and documents are always there.
+/// Which parts a process serves over HTTP. Health and metrics are always there, documents where callers come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
     /// `/in/...`

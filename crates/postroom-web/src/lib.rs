@@ -39,7 +39,10 @@ pub use server::{ServerLimits, serve};
 pub fn router(app: App) -> Router {
     let roles = app.roles;
     let state = app::State::new(app);
-    let mut router = pages::router();
+    let mut router = pages::health();
+    if roles.receiver || roles.api {
+        router = router.merge(pages::documents());
+    }
     if roles.receiver {
         router = router.merge(ingest::router());
     }

@@ -13,12 +13,15 @@ use serde_json::json;
 use crate::app::Shared;
 use crate::problem::{Answer, Code, Problem};
 
-pub(crate) fn router() -> Router<Shared> {
+/// For whoever runs the process: there in every role.
+pub(crate) fn health() -> Router<Shared> {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+}
+
+/// For callers: there where they come.
+pub(crate) fn documents() -> Router<Shared> {
     Router::new()
         .route("/", get(index))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .route("/docs", get(docs::page))
         .route("/problems", get(problems))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postroom_web::permission::PERMISSIONS;
 use serde_json::json;
 
-use crate::support::{ADMIN, Call, Reply, Room};
+use crate::support::{ADMIN, Call, Engine, Reply, Room};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Who {
@@ -57,9 +57,8 @@ fn expected(who: Who, method: &str, path: &str) -> Option<&'static str> {
     }
 }
 
-#[tokio::test]
-async fn every_route_lets_through_exactly_who_may_use_it() {
-    let room = Room::start().await;
+pub async fn every_route_lets_through_exactly_who_may_use_it(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let events = room.key(&tenant, &["events:write"]).await;
     let read = room.key(&tenant, &["read"]).await;
@@ -103,18 +102,16 @@ async fn every_route_lets_through_exactly_who_may_use_it() {
     }
 }
 
-#[tokio::test]
-async fn a_401_says_how_to_prove_oneself() {
-    let room = Room::start().await;
+pub async fn a_401_says_how_to_prove_oneself(engine: Engine) {
+    let room = Room::start(engine).await;
     let missing = room.get("/v1/events").send().await;
     assert_eq!(missing.header("www-authenticate"), Some("Bearer realm=\"postroom\""));
     let invalid = room.get("/v1/events").bearer("prk_x").send().await;
     assert_eq!(invalid.header("www-authenticate"), Some("Bearer realm=\"postroom\", error=\"invalid_token\""));
 }
 
-#[tokio::test]
-async fn a_credential_counts_only_in_its_one_place() {
-    let room = Room::start().await;
+pub async fn a_credential_counts_only_in_its_one_place(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let key = tenant.key.as_str();
     let get = || room.get("/v1/events");
@@ -135,9 +132,8 @@ async fn a_credential_counts_only_in_its_one_place() {
     assert_eq!(get().header("authorization", format!("bearer {key}")).send().await.status, 200);
 }
 
-#[tokio::test]
-async fn only_a_super_admin_names_another_organization() {
-    let room = Room::start().await;
+pub async fn only_a_super_admin_names_another_organization(engine: Engine) {
+    let room = Room::start(engine).await;
     let (acme, other) = (room.tenant("Acme").await, room.tenant("Other").await);
     let as_acme =
         |named: &str| -> Call<'_> { room.get("/v1/events").bearer(&acme.key).header("postroom-organization", named) };
@@ -159,9 +155,8 @@ async fn only_a_super_admin_names_another_organization() {
     }
 }
 
-#[tokio::test]
-async fn keys_of_an_organization_that_is_switched_off_are_refused_at_once() {
-    let room = Room::start().await;
+pub async fn keys_of_an_organization_that_is_switched_off_are_refused_at_once(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let path = format!("/v1/organizations/{}", tenant.id);
     assert_eq!(room.call("DELETE", &path).bearer(ADMIN).send().await.status, 200);

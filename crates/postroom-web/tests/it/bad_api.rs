@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Reply, Room};
+use crate::support::{ADMIN, Engine, Reply, Room};
 
 /// What a request is answered: the verdict and the refused fields.
 fn seen(reply: &Reply) -> (String, Vec<String>) {
@@ -18,9 +18,8 @@ fn expect(reply: &Reply, verdict: &str, field: &str, context: &str) {
 
 const INVALID: &str = "422 validation_failed";
 
-#[tokio::test]
-async fn bodies_that_are_not_one_json_object() {
-    let room = Room::start().await;
+pub async fn bodies_that_are_not_one_json_object(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for (body, verdict, field) in [
         (&b""[..], "400 invalid_json", ""),
@@ -67,9 +66,8 @@ async fn bodies_that_are_not_one_json_object() {
     assert_eq!(room.post("/v1/events").bearer(&tenant.key).body(good).send().await.status, 202, "none is JSON");
 }
 
-#[tokio::test]
-async fn event_types_ids_and_data() {
-    let room = Room::start().await;
+pub async fn event_types_ids_and_data(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let post = async |body: Value| room.post("/v1/events").bearer(&tenant.key).json(&body).send().await;
     let long = "x".repeat(129);
@@ -106,9 +104,8 @@ async fn event_types_ids_and_data() {
     assert_eq!(deep.send().await.status, 202, "data may be nested as deep as it likes: nobody walks through it");
 }
 
-#[tokio::test]
-async fn urls_of_endpoints() {
-    let room = Room::start().await;
+pub async fn urls_of_endpoints(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let post = async |url: &str| room.post("/v1/endpoints").bearer(&tenant.key).json(&json!({"url": url})).send().await;
     let long = format!("https://example.com/{}", "x".repeat(8192));
@@ -171,9 +168,8 @@ async fn urls_of_endpoints() {
     assert_eq!(changed.verdict(), INVALID, "the same check on every way to write a URL");
 }
 
-#[tokio::test]
-async fn settings_of_endpoints() {
-    let room = Room::start().await;
+pub async fn settings_of_endpoints(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let many: serde_json::Map<String, Value> = (0..1000).map(|n| (format!("x-{n}"), json!("v"))).collect();
     let deep = (0..1000).fold(json!({"a": 1}), |inner, _| json!({"$not": inner}));
@@ -235,9 +231,8 @@ async fn settings_of_endpoints() {
     }
 }
 
-#[tokio::test]
-async fn patches_that_say_nothing_or_too_much() {
-    let room = Room::start().await;
+pub async fn patches_that_say_nothing_or_too_much(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let source = room.source(&tenant, json!({"provider": "github"})).await;
     let endpoint = room.endpoint(&tenant).await;
@@ -264,9 +259,8 @@ async fn patches_that_say_nothing_or_too_much() {
     }
 }
 
-#[tokio::test]
-async fn names_slugs_plans_and_limits_of_organizations() {
-    let room = Room::start().await;
+pub async fn names_slugs_plans_and_limits_of_organizations(engine: Engine) {
+    let room = Room::start(engine).await;
     let post = async |body: Value| room.post("/v1/organizations").bearer(ADMIN).json(&body).send().await;
     let cases: Vec<(Value, &str)> = vec![
         (json!({"name": ""}), "slug required"),
@@ -294,9 +288,8 @@ async fn names_slugs_plans_and_limits_of_organizations() {
     assert_eq!((html.status, &html.json()["slug"]), (201, &json!("script-alert-1-script")));
 }
 
-#[tokio::test]
-async fn scopes_and_times_of_keys() {
-    let room = Room::start().await;
+pub async fn scopes_and_times_of_keys(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let cases: Vec<(Value, &str)> = vec![
         (json!({"name": "k", "scopes": []}), "scopes required"),
@@ -315,9 +308,8 @@ async fn scopes_and_times_of_keys() {
     }
 }
 
-#[tokio::test]
-async fn secrets_of_sources() {
-    let room = Room::start().await;
+pub async fn secrets_of_sources(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for (secret, accepted) in [
         ("whsec_", false),
@@ -342,9 +334,8 @@ async fn secrets_of_sources() {
     assert_eq!(large.verdict(), INVALID, "{large:?}");
 }
 
-#[tokio::test]
-async fn ids_in_paths_that_are_no_ids() {
-    let room = Room::start().await;
+pub async fn ids_in_paths_that_are_no_ids(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let long = "a".repeat(10_000);
     for id in ["x", "EVT_00", "evt_", "evt_0%00", "dlv_00000000000000000000000000000000", "%ff", "..%2f..", &long] {
@@ -353,9 +344,8 @@ async fn ids_in_paths_that_are_no_ids() {
     }
 }
 
-#[tokio::test]
-async fn actions_that_take_nothing_take_nothing() {
-    let room = Room::start().await;
+pub async fn actions_that_take_nothing_take_nothing(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let id = room.endpoint(&tenant).await;
     let path = format!("/v1/endpoints/{id}/enable");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Room, Tenant};
+use crate::support::{Engine, Room, Tenant};
 
 async fn open_source(room: &Room) -> Tenant {
     let tenant = room.tenant("Acme").await;
@@ -20,9 +20,8 @@ async fn payload(room: &Room, tenant: &Tenant, id: &str) -> Vec<u8> {
     room.storage.api.event_payload(&caller.scope, id.parse().unwrap()).await.unwrap().body.to_vec()
 }
 
-#[tokio::test]
-async fn any_body_is_kept_as_it_arrived() {
-    let room = Room::start().await;
+pub async fn any_body_is_kept_as_it_arrived(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = open_source(&room).await;
     let nested = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     let keys = format!("{{{}}}", (0..50_000).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(","));
@@ -68,9 +67,8 @@ async fn any_body_is_kept_as_it_arrived() {
     assert_eq!(searched["data"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn lengths_that_lie_are_refused_or_cut_where_they_end() {
-    let room = Room::start().await;
+pub async fn lengths_that_lie_are_refused_or_cut_where_they_end(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = open_source(&room).await;
     let post = |length: &str, body: &str| {
         let text = format!(
@@ -90,9 +88,8 @@ async fn lengths_that_lie_are_refused_or_cut_where_they_end() {
     assert_eq!(events["data"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_after_its_body_has_still_sent_it() {
-    let room = Room::start().await;
+pub async fn a_client_that_leaves_after_its_body_has_still_sent_it(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = open_source(&room).await;
     let mut socket = tokio::net::TcpStream::connect(room.address).await.unwrap();
     let bytes = room.post("/in/acme/open").header("x-id", "left").body("{}").bytes();
@@ -105,9 +102,8 @@ async fn a_client_that_leaves_after_its_body_has_still_sent_it() {
     assert_eq!(events["data"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn odd_ids_and_types_of_senders_are_made_to_fit() {
-    let room = Room::start().await;
+pub async fn odd_ids_and_types_of_senders_are_made_to_fit(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = open_source(&room).await;
     let long = "i".repeat(5000);
     for (id, kind, expected_type) in [
@@ -130,9 +126,8 @@ async fn odd_ids_and_types_of_senders_are_made_to_fit() {
     assert_eq!(other.json()["duplicate"], true);
 }
 
-#[tokio::test]
-async fn odd_headers_and_urls_do_no_harm() {
-    let room = Room::start().await;
+pub async fn odd_headers_and_urls_do_no_harm(engine: Engine) {
+    let room = Room::start(engine).await;
     open_source(&room).await;
     let post = || room.post("/in/acme/open").body("{}");
     let mut thousand = post();
@@ -156,9 +151,8 @@ async fn odd_headers_and_urls_do_no_harm() {
     }
 }
 
-#[tokio::test]
-async fn signed_times_that_are_no_times_are_refused() {
-    let room = Room::start().await;
+pub async fn signed_times_that_are_no_times_are_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "slack", "secret": "shh"})).await;
     let now = room.now().as_seconds();
@@ -185,9 +179,8 @@ async fn signed_times_that_are_no_times_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn signatures_that_are_no_signatures_are_refused() {
-    let room = Room::start().await;
+pub async fn signatures_that_are_no_signatures_are_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "stripe", "secret": "shh"})).await;
     let time = room.now().as_seconds().to_string();
@@ -222,9 +215,8 @@ fn sign(secret: &str, message: &str) -> String {
     hex::encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
 }
 
-#[tokio::test]
-async fn a_flood_of_bad_requests_is_kept_within_bounds_and_always_answered() {
-    let room = Room::start().await;
+pub async fn a_flood_of_bad_requests_is_kept_within_bounds_and_always_answered(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "github", "secret": "shh"})).await;
     let floods = (0..100).map(|_| async { room.post("/in/acme/github").body("{}").send().await.verdict() });

@@ -6,11 +6,11 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{PATIENCE, Reply, Room, eventually};
+use crate::support::{Engine, PATIENCE, Reply, Room, eventually};
 
 /// Short deadlines, so that tests need not wait for real ones.
-async fn impatient() -> Room {
-    Room::with(|setup| {
+async fn impatient(engine: Engine) -> Room {
+    Room::with(engine, |setup| {
         setup.server.first_byte = Duration::from_millis(100);
         setup.server.headers = Duration::from_millis(100);
         setup.server.idle = Duration::from_millis(150);
@@ -27,9 +27,8 @@ async fn rest(socket: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
-async fn a_connection_that_says_nothing_is_closed() {
-    let room = impatient().await;
+pub async fn a_connection_that_says_nothing_is_closed(engine: Engine) {
+    let room = impatient(engine).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     assert!(rest(&mut socket).await.is_empty());
     let mut socket = TcpStream::connect(room.address).await.unwrap();
@@ -37,9 +36,8 @@ async fn a_connection_that_says_nothing_is_closed() {
     assert!(rest(&mut socket).await.is_empty(), "one byte is not enough, whatever protocol it may begin");
 }
 
-#[tokio::test]
-async fn headers_that_trickle_are_cut_off() {
-    let room = impatient().await;
+pub async fn headers_that_trickle_are_cut_off(engine: Engine) {
+    let room = impatient(engine).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     let began = Instant::now();
@@ -50,9 +48,8 @@ async fn headers_that_trickle_are_cut_off() {
     }
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_arrive_is_408_and_the_connection_ends() {
-    let room = impatient().await;
+pub async fn a_body_that_does_not_arrive_is_408_and_the_connection_ends(engine: Engine) {
+    let room = impatient(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
@@ -61,9 +58,8 @@ async fn a_body_that_does_not_arrive_is_408_and_the_connection_ends() {
     assert_eq!(reply.verdict(), "408 request_timeout");
 }
 
-#[tokio::test]
-async fn a_connection_serves_many_requests_and_is_closed_when_it_is_idle() {
-    let room = impatient().await;
+pub async fn a_connection_serves_many_requests_and_is_closed_when_it_is_idle(engine: Engine) {
+    let room = impatient(engine).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     let mut buffer = vec![0; 4096];
     for _ in 0..3 {
@@ -74,9 +70,8 @@ async fn a_connection_serves_many_requests_and_is_closed_when_it_is_idle() {
     assert!(rest(&mut socket).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_cut_off() {
-    let room = impatient().await;
+pub async fn a_client_that_does_not_read_its_answers_is_cut_off(engine: Engine) {
+    let room = impatient(engine).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     let began = Instant::now();
     // Asks for pages and reads none, until neither side can write any more.
@@ -90,9 +85,8 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     panic!("the socket stays open though nothing moves");
 }
 
-#[tokio::test]
-async fn connections_are_bounded_and_a_place_is_given_back() {
-    let room = Room::with(|setup| setup.server.connections = 2).await;
+pub async fn connections_are_bounded_and_a_place_is_given_back(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.server.connections = 2).await;
     let first = TcpStream::connect(room.address).await.unwrap();
     let _second = TcpStream::connect(room.address).await.unwrap();
     let third = eventually("the third is refused", || async {
@@ -109,9 +103,8 @@ async fn connections_are_bounded_and_a_place_is_given_back() {
     .await;
 }
 
-#[tokio::test]
-async fn bodies_in_sum_are_bounded() {
-    let room = Room::with(|setup| {
+pub async fn bodies_in_sum_are_bounded(engine: Engine) {
+    let room = Room::with(engine, |setup| {
         setup.limits.bodies_bytes_max = 1000;
         setup.limits.body_bytes_max = 500;
     })
@@ -136,9 +129,8 @@ async fn bodies_in_sum_are_bounded() {
     .await;
 }
 
-#[tokio::test]
-async fn what_the_parser_refuses_is_a_4xx_and_the_connection_ends() {
-    let room = Room::start().await;
+pub async fn what_the_parser_refuses_is_a_4xx_and_the_connection_ends(engine: Engine) {
+    let room = Room::start(engine).await;
     let many: Vec<u8> = (0..8000).flat_map(|n| format!("x-{n}: y\r\n").into_bytes()).collect();
     let long_line = vec![b'a'; 1024 * 1024];
     let cases: [(&str, Vec<u8>, &[u16]); 12] = [
@@ -172,18 +164,16 @@ async fn what_the_parser_refuses_is_a_4xx_and_the_connection_ends() {
     }
 }
 
-#[tokio::test]
-async fn a_smuggled_request_is_not_served() {
-    let room = Room::start().await;
+pub async fn a_smuggled_request_is_not_served(engine: Engine) {
+    let room = Room::start(engine).await;
     let both = b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let answer = room.raw(both).await;
     let answers = answer.windows(9).filter(|nine| nine == b"HTTP/1.1 ").count();
     assert!(answers <= 1, "{}", String::from_utf8_lossy(&answer));
 }
 
-#[tokio::test]
-async fn stopping_lets_requests_under_way_end_and_closes_idle_connections() {
-    let mut room = Room::start().await;
+pub async fn stopping_lets_requests_under_way_end_and_closes_idle_connections(engine: Engine) {
+    let mut room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let mut idle = TcpStream::connect(room.address).await.unwrap();
@@ -205,9 +195,8 @@ async fn stopping_lets_requests_under_way_end_and_closes_idle_connections() {
     assert!(TcpStream::connect(room.address).await.is_err(), "nobody listens any more");
 }
 
-#[tokio::test]
-async fn what_does_not_end_is_closed_when_the_time_to_stop_is_over() {
-    let mut room = Room::with(|setup| setup.server.drain = Duration::from_millis(50)).await;
+pub async fn what_does_not_end_is_closed_when_the_time_to_stop_is_over(engine: Engine) {
+    let mut room = Room::with(engine, |setup| setup.server.drain = Duration::from_millis(50)).await;
     let mut stuck = TcpStream::connect(room.address).await.unwrap();
     stuck
         .write_all(b"POST /v1/tenants HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n")
@@ -217,9 +206,8 @@ async fn what_does_not_end_is_closed_when_the_time_to_stop_is_over() {
     assert!(rest(&mut stuck).await.is_empty());
 }
 
-#[tokio::test]
-async fn damaged_requests_are_never_a_5xx_and_never_hang() {
-    let room = Room::start().await;
+pub async fn damaged_requests_are_never_a_5xx_and_never_hang(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let whole = [

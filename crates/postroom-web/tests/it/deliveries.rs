@@ -6,7 +6,7 @@ use postroom_domain::delivery::DeadReason;
 use postroom_storage::worker::Transition;
 use serde_json::json;
 
-use crate::support::{Room, Tenant};
+use crate::support::{Engine, Room, Tenant};
 
 const EXHAUSTED: Transition = Transition::Dead(DeadReason::RetriesExhausted);
 
@@ -21,9 +21,8 @@ async fn sent(room: &Room, tenant: &Tenant) -> (String, String) {
     (event, delivery)
 }
 
-#[tokio::test]
-async fn a_delivery_is_shown_with_its_attempts() {
-    let room = Room::start().await;
+pub async fn a_delivery_is_shown_with_its_attempts(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let endpoint = room.endpoint(&tenant).await;
     let (event, delivery) = sent(&room, &tenant).await;
@@ -44,9 +43,8 @@ async fn a_delivery_is_shown_with_its_attempts() {
     assert_eq!(retry.verdict(), "409 delivery_not_retryable");
 }
 
-#[tokio::test]
-async fn a_failed_delivery_waits_and_is_tried_at_once_when_a_person_asks() {
-    let room = Room::start().await;
+pub async fn a_failed_delivery_waits_and_is_tried_at_once_when_a_person_asks(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.endpoint(&tenant).await;
     let (_, delivery) = sent(&room, &tenant).await;
@@ -64,9 +62,8 @@ async fn a_failed_delivery_waits_and_is_tried_at_once_when_a_person_asks() {
     );
 }
 
-#[tokio::test]
-async fn a_dead_letter_is_requeued_or_discarded() {
-    let room = Room::start().await;
+pub async fn a_dead_letter_is_requeued_or_discarded(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let endpoint = room.endpoint(&tenant).await;
     let (_, delivery) = sent(&room, &tenant).await;
@@ -99,9 +96,8 @@ async fn a_dead_letter_is_requeued_or_discarded() {
     assert_eq!(post(format!("{delivery}/retry")).await.verdict(), "409 delivery_not_retryable");
 }
 
-#[tokio::test]
-async fn a_replay_makes_new_deliveries_of_an_old_event() {
-    let room = Room::start().await;
+pub async fn a_replay_makes_new_deliveries_of_an_old_event(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let first = room.endpoint(&tenant).await;
     let (event, delivery) = sent(&room, &tenant).await;

@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::support::Room;
+use crate::support::{Engine, Room};
 
 type Body = Full<bytes::Bytes>;
 
@@ -23,9 +23,8 @@ fn post(body: &'static [u8]) -> Request<Body> {
     Request::post("http://test/in/acme/none").body(Full::from(body)).unwrap()
 }
 
-#[tokio::test]
-async fn many_requests_share_one_connection() {
-    let room = Room::start().await;
+pub async fn many_requests_share_one_connection(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let sender = connect(&room).await;
@@ -42,9 +41,8 @@ async fn many_requests_share_one_connection() {
     assert!(join_all(sends).await.into_iter().all(|status| status == StatusCode::OK));
 }
 
-#[tokio::test]
-async fn headers_and_bodies_over_the_limit_are_refused_there_too() {
-    let room = Room::with(|setup| setup.limits.body_bytes_max = 1000).await;
+pub async fn headers_and_bodies_over_the_limit_are_refused_there_too(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.body_bytes_max = 1000).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     let mut sender = connect(&room).await;

@@ -5,11 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{ADMIN, Room};
+use crate::support::{ADMIN, Engine, Room};
 
-#[tokio::test]
-async fn the_same_key_and_request_get_the_stored_answer_and_make_nothing_twice() {
-    let room = Room::start().await;
+pub async fn the_same_key_and_request_get_the_stored_answer_and_make_nothing_twice(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({"url": "http://127.0.0.1:9/hook"});
     let make = || room.post("/v1/endpoints").bearer(&tenant.key).header("idempotency-key", "k-1").json(&body);
@@ -27,9 +26,8 @@ async fn the_same_key_and_request_get_the_stored_answer_and_make_nothing_twice()
     assert_ne!(later.json()["id"], first.json()["id"]);
 }
 
-#[tokio::test]
-async fn a_key_is_good_for_one_request_of_one_organization() {
-    let room = Room::start().await;
+pub async fn a_key_is_good_for_one_request_of_one_organization(engine: Engine) {
+    let room = Room::start(engine).await;
     let (acme, other) = (room.tenant("Acme").await, room.tenant("Other").await);
     let send = |key: &str, path: &str, n: u32| {
         let body = json!({"type": "a", "data": n});
@@ -41,9 +39,8 @@ async fn a_key_is_good_for_one_request_of_one_organization() {
     assert_eq!(send(&other.key, "/v1/events", 2).send().await.status, 202, "another organization's key is another key");
 }
 
-#[tokio::test]
-async fn a_request_that_was_refused_may_be_sent_again() {
-    let room = Room::start().await;
+pub async fn a_request_that_was_refused_may_be_sent_again(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let post = |name: &str| {
         let body = json!({"provider": "github", "name": name});
@@ -54,9 +51,8 @@ async fn a_request_that_was_refused_may_be_sent_again() {
     assert_eq!(post("a").send().await.status, 201);
 }
 
-#[tokio::test]
-async fn of_many_at_the_same_time_one_works_and_the_others_wait_or_get_its_answer() {
-    let room = Room::start().await;
+pub async fn of_many_at_the_same_time_one_works_and_the_others_wait_or_get_its_answer(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({"url": "http://127.0.0.1:9/hook"});
     let calls = (0..20).map(|_| async {
@@ -76,9 +72,8 @@ async fn of_many_at_the_same_time_one_works_and_the_others_wait_or_get_its_answe
     assert_eq!(list["data"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn super_admins_have_keys_of_their_own_outside_of_every_organization() {
-    let room = Room::start().await;
+pub async fn super_admins_have_keys_of_their_own_outside_of_every_organization(engine: Engine) {
+    let room = Room::start(engine).await;
     let make = || room.post("/v1/tenants").bearer(ADMIN).header("idempotency-key", "k").json(&json!({"name": "Acme"}));
     let first = make().send().await;
     assert_eq!(first.status, 201, "{first:?}");
@@ -86,9 +81,8 @@ async fn super_admins_have_keys_of_their_own_outside_of_every_organization() {
     assert_eq!((again.body.clone(), again.header("idempotent-replayed")), (first.body, Some("true")));
 }
 
-#[tokio::test]
-async fn a_key_that_cannot_be_one_is_refused() {
-    let room = Room::start().await;
+pub async fn a_key_that_cannot_be_one_is_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let long = "k".repeat(256);
     for bad in ["", "a b", "é", long.as_str()] {
@@ -98,9 +92,8 @@ async fn a_key_that_cannot_be_one_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_batch_in_which_something_was_refused_is_not_stored() {
-    let room = Room::start().await;
+pub async fn a_batch_in_which_something_was_refused_is_not_stored(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({"events": [{"type": "a", "data": 1, "id": "1"}, {"type": "a b", "data": 1}]});
     let send = || room.post("/v1/events/batch").bearer(&tenant.key).header("idempotency-key", "k").json(&body);

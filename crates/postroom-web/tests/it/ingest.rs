@@ -5,7 +5,7 @@ use std::time::Duration;
 use hmac::sign_github;
 use serde_json::json;
 
-use crate::support::{ADMIN, Room, Tenant};
+use crate::support::{ADMIN, Engine, Room, Tenant};
 
 const SECRET: &str = "It's a Secret to Everybody";
 
@@ -33,9 +33,8 @@ fn push<'a>(room: &'a Room, id: &str, body: &[u8]) -> crate::support::Call<'a> {
         .body(body)
 }
 
-#[tokio::test]
-async fn a_verified_webhook_is_kept_once_and_its_repetition_is_answered_with_the_same_id() {
-    let room = Room::start().await;
+pub async fn a_verified_webhook_is_kept_once_and_its_repetition_is_answered_with_the_same_id(engine: Engine) {
+    let room = Room::start(engine).await;
     github(&room).await;
     let first = push(&room, "d-1", b"{}").send().await;
     assert_eq!(first.status, 200, "{first:?}");
@@ -47,9 +46,8 @@ async fn a_verified_webhook_is_kept_once_and_its_repetition_is_answered_with_the
     assert_ne!(push(&room, "d-2", b"{}").send().await.json()["id"], id);
 }
 
-#[tokio::test]
-async fn what_is_not_proved_is_refused_with_the_reason() {
-    let room = Room::start().await;
+pub async fn what_is_not_proved_is_refused_with_the_reason(engine: Engine) {
+    let room = Room::start(engine).await;
     github(&room).await;
     let wrong = push(&room, "d", b"{}").body("{ }").send().await;
     assert_eq!(wrong.verdict(), "401 signature_invalid");
@@ -57,9 +55,8 @@ async fn what_is_not_proved_is_refused_with_the_reason() {
     assert_eq!(missing.verdict(), "401 signature_missing");
 }
 
-#[tokio::test]
-async fn an_unknown_organization_and_an_unknown_source_are_answered_alike() {
-    let room = Room::start().await;
+pub async fn an_unknown_organization_and_an_unknown_source_are_answered_alike(engine: Engine) {
+    let room = Room::start(engine).await;
     github(&room).await;
     for path in ["/in/acme/nothing", "/in/nobody/github", "/in/ACME/github", "/in/acme%2f/github", "/in/acme/github%00"]
     {
@@ -72,9 +69,8 @@ async fn an_unknown_organization_and_an_unknown_source_are_answered_alike() {
     }
 }
 
-#[tokio::test]
-async fn what_is_switched_off_answers_403_with_the_contracts_words() {
-    let room = Room::start().await;
+pub async fn what_is_switched_off_answers_403_with_the_contracts_words(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let source = room.source(&tenant, json!({"provider": "github", "secret": SECRET})).await;
     let path = format!("/v1/sources/{source}");
@@ -92,9 +88,8 @@ async fn what_is_switched_off_answers_403_with_the_contracts_words() {
     assert_eq!(push(&room, "d", b"{}").send().await.verdict(), "403 provider_disabled");
 }
 
-#[tokio::test]
-async fn a_body_or_headers_over_the_limit_are_refused_and_nothing_is_kept() {
-    let room = Room::with(|setup| setup.limits.body_bytes_max = 1000).await;
+pub async fn a_body_or_headers_over_the_limit_are_refused_and_nothing_is_kept(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.body_bytes_max = 1000).await;
     github(&room).await;
     let at_limit = vec![b'x'; 1000];
     assert_eq!(push(&room, "d-1", &at_limit).send().await.status, 200);
@@ -108,9 +103,8 @@ async fn a_body_or_headers_over_the_limit_are_refused_and_nothing_is_kept() {
     assert_eq!(reply.verdict(), "431 headers_too_large");
 }
 
-#[tokio::test]
-async fn a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded() {
-    let room = Room::start().await;
+pub async fn a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "mandrill", "secret": "key"})).await;
     let probe = room.call("HEAD", "/in/acme/mandrill").send().await;
@@ -139,9 +133,8 @@ async fn a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded() {
     assert_eq!(events["data"], json!([]));
 }
 
-#[tokio::test]
-async fn a_signed_time_outside_the_tolerance_is_refused() {
-    let room = Room::start().await;
+pub async fn a_signed_time_outside_the_tolerance_is_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "stripe", "secret": "whsec_text"})).await;
     let body = br#"{"id":"evt_1","type":"invoice.paid"}"#;
@@ -154,9 +147,8 @@ async fn a_signed_time_outside_the_tolerance_is_refused() {
     assert_eq!(send().send().await.verdict(), "401 timestamp_out_of_tolerance");
 }
 
-#[tokio::test]
-async fn the_url_that_a_provider_signs_is_the_public_one_unless_the_source_says_otherwise() {
-    let room = Room::start().await;
+pub async fn the_url_that_a_provider_signs_is_the_public_one_unless_the_source_says_otherwise(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "mandrill", "secret": "key"})).await;
     let options = json!({"public_url": "https://user:pw@proxy.example/hook"});
@@ -181,9 +173,8 @@ async fn the_url_that_a_provider_signs_is_the_public_one_unless_the_source_says_
     }
 }
 
-#[tokio::test]
-async fn the_monthly_limit_is_exact_and_says_when_to_come_back() {
-    let room = Room::start().await;
+pub async fn the_monthly_limit_is_exact_and_says_when_to_come_back(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = github(&room).await;
     let path = format!("/v1/organizations/{}", tenant.id);
     let set = room.call("PATCH", &path).bearer(ADMIN).json(&json!({"webhook_limit": 2})).send().await;
@@ -202,9 +193,8 @@ async fn the_monthly_limit_is_exact_and_says_when_to_come_back() {
     );
 }
 
-#[tokio::test]
-async fn other_methods_are_refused_with_those_that_are_allowed() {
-    let room = Room::start().await;
+pub async fn other_methods_are_refused_with_those_that_are_allowed(engine: Engine) {
+    let room = Room::start(engine).await;
     github(&room).await;
     for method in ["GET", "PUT", "DELETE", "PATCH", "HEAD"] {
         let reply = room.call(method, "/in/acme/github").send().await;

@@ -2,11 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{ADMIN, Room};
+use crate::support::{ADMIN, Engine, Room};
 
-#[tokio::test]
-async fn pages_are_newest_first_without_gaps_and_end_with_null() {
-    let room = Room::start().await;
+pub async fn pages_are_newest_first_without_gaps_and_end_with_null(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let mut sent = Vec::new();
     for n in 0..7 {
@@ -30,9 +29,8 @@ async fn pages_are_newest_first_without_gaps_and_end_with_null() {
     assert_eq!(found, sent);
 }
 
-#[tokio::test]
-async fn a_limit_outside_of_1_to_250_is_refused() {
-    let room = Room::start().await;
+pub async fn a_limit_outside_of_1_to_250_is_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for list in ["events", "sources", "endpoints", "deliveries", "dead-letters", "rejections", "api-keys"] {
         for bad in ["0", "-1", "251", "1000000000", "1e3", "", "x", "1.0", "%2B1"] {
@@ -46,9 +44,8 @@ async fn a_limit_outside_of_1_to_250_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_cursor_is_good_only_where_it_came_from() {
-    let room = Room::start().await;
+pub async fn a_cursor_is_good_only_where_it_came_from(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for n in 0..3 {
         room.post("/v1/events").bearer(&tenant.key).json(&json!({"type": "a", "data": n})).send().await;
@@ -75,9 +72,8 @@ async fn a_cursor_is_good_only_where_it_came_from() {
     }
 }
 
-#[tokio::test]
-async fn unknown_repeated_and_meaningless_parameters_are_refused() {
-    let room = Room::start().await;
+pub async fn unknown_repeated_and_meaningless_parameters_are_refused(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for (query, field) in [
         ("typ=a", "typ unknown_field"),
@@ -111,9 +107,8 @@ async fn unknown_repeated_and_meaningless_parameters_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn organizations_are_listed_for_super_admins() {
-    let room = Room::start().await;
+pub async fn organizations_are_listed_for_super_admins(engine: Engine) {
+    let room = Room::start(engine).await;
     for name in ["One", "Two", "Three"] {
         room.tenant(name).await;
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{ADMIN, Room};
+use crate::support::{ADMIN, Engine, Room};
 
 /// Everything that any test of this process logs, at every level.
 pub struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -16,7 +16,8 @@ pub fn kept() -> &'static Kept {
     static KEPT: LazyLock<Kept> = LazyLock::new(|| {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let writer = Kept(kept.clone());
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        // As the binary does: the client of PostgreSQL would tell the values of every statement.
+        let subscriber = tracing_subscriber::fmt().with_env_filter("trace,tokio_postgres=warn").with_ansi(false);
         subscriber.with_writer(writer).init();
         Kept(kept)
     });
@@ -46,22 +47,22 @@ impl MakeWriter<'_> for Kept {
     }
 }
 
-#[tokio::test]
-async fn a_request_has_one_span_with_who_what_and_how_it_ended() {
-    let room = Room::start().await;
+pub async fn a_request_has_one_span_with_who_what_and_how_it_ended(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
-    room.get("/v1/events/evt_1?x=1").bearer(&tenant.key).header("x-request-id", "my-request").send().await;
+    // The log is of all tests of this process, those on the other engine among them.
+    let id = format!("request-of-{}", tenant.id);
+    room.get("/v1/events/evt_1?x=1").bearer(&tenant.key).header("x-request-id", &id).send().await;
     let text = kept().text();
-    let line = text.lines().find(|line| line.contains("my-request") && line.contains("answered")).expect("a line");
+    let line = text.lines().find(|line| line.contains(&id) && line.contains("answered")).expect("a line");
     for part in ["method=\"GET\"", "route=\"/v1/events/{id}\"", "status=404", &format!("organization.id={}", tenant.id)]
     {
         assert!(line.contains(part), "{part}: {line}");
     }
 }
 
-#[tokio::test]
-async fn no_secret_payload_or_query_is_ever_logged() {
-    let room = Room::start().await;
+pub async fn no_secret_payload_or_query_is_ever_logged(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "github", "secret": "canary-source-secret"})).await;
     let endpoint = json!({"url": "http://127.0.0.1:9/canary-path", "headers": {"authorization": "canary-header"}});
@@ -99,9 +100,8 @@ async fn no_secret_payload_or_query_is_ever_logged() {
     }
 }
 
-#[tokio::test]
-async fn what_comes_from_outside_can_not_forge_a_line() {
-    let room = Room::start().await;
+pub async fn what_comes_from_outside_can_not_forge_a_line(engine: Engine) {
+    let room = Room::start(engine).await;
     room.call("GET", "/a%0d%0aforged%20line").header("x-request-id", "x forged").send().await;
     room.call("FORGED", "/").send().await;
     assert!(!kept().text().to_lowercase().contains("forged"), "{}", kept().text());

@@ -1,4 +1,6 @@
-//! The server from outside: real sockets, the real router, the real embedded engine in a temporary directory.
+//! The server from outside: real sockets, the real router, a real database of its own, on both engines.
+//!
+//! A test is a function of the engine and stands in the list at the end of this file, once.
 
 mod access;
 mod bad_api;
@@ -15,3 +17,160 @@ mod pages;
 mod resources;
 mod stream;
 mod support;
+
+/// Runs every test on one engine.
+macro_rules! on {
+    ($module:ident, $engine:expr; $($tests:ident: [$($test:ident),* $(,)?]),* $(,)?) => {
+        mod $module {
+            $(mod $tests {
+                $(#[tokio::test]
+                async fn $test() {
+                    crate::$tests::$test($engine).await;
+                })*
+            })*
+        }
+    };
+}
+
+/// The names of all tests, once.
+macro_rules! suite {
+    ($module:ident, $engine:expr) => {
+        on! { $module, $engine;
+            access: [
+                every_route_lets_through_exactly_who_may_use_it,
+                a_401_says_how_to_prove_oneself,
+                a_credential_counts_only_in_its_one_place,
+                only_a_super_admin_names_another_organization,
+                keys_of_an_organization_that_is_switched_off_are_refused_at_once,
+            ],
+            bad_api: [
+                bodies_that_are_not_one_json_object,
+                event_types_ids_and_data,
+                urls_of_endpoints,
+                settings_of_endpoints,
+                patches_that_say_nothing_or_too_much,
+                names_slugs_plans_and_limits_of_organizations,
+                scopes_and_times_of_keys,
+                secrets_of_sources,
+                ids_in_paths_that_are_no_ids,
+                actions_that_take_nothing_take_nothing,
+            ],
+            bad_ingest: [
+                any_body_is_kept_as_it_arrived,
+                lengths_that_lie_are_refused_or_cut_where_they_end,
+                a_client_that_leaves_after_its_body_has_still_sent_it,
+                odd_ids_and_types_of_senders_are_made_to_fit,
+                odd_headers_and_urls_do_no_harm,
+                signed_times_that_are_no_times_are_refused,
+                signatures_that_are_no_signatures_are_refused,
+                a_flood_of_bad_requests_is_kept_within_bounds_and_always_answered,
+            ],
+            connections: [
+                a_connection_that_says_nothing_is_closed,
+                headers_that_trickle_are_cut_off,
+                a_body_that_does_not_arrive_is_408_and_the_connection_ends,
+                a_connection_serves_many_requests_and_is_closed_when_it_is_idle,
+                a_client_that_does_not_read_its_answers_is_cut_off,
+                connections_are_bounded_and_a_place_is_given_back,
+                bodies_in_sum_are_bounded,
+                what_the_parser_refuses_is_a_4xx_and_the_connection_ends,
+                a_smuggled_request_is_not_served,
+                stopping_lets_requests_under_way_end_and_closes_idle_connections,
+                what_does_not_end_is_closed_when_the_time_to_stop_is_over,
+                damaged_requests_are_never_a_5xx_and_never_hang,
+            ],
+            deliveries: [
+                a_delivery_is_shown_with_its_attempts,
+                a_failed_delivery_waits_and_is_tried_at_once_when_a_person_asks,
+                a_dead_letter_is_requeued_or_discarded,
+                a_replay_makes_new_deliveries_of_an_old_event,
+            ],
+            foreign: [
+                every_route_answers_anothers_id_like_one_that_never_was,
+                anothers_ids_in_bodies_and_filters_are_like_ones_that_never_were,
+                a_cursor_of_another_organization_is_no_cursor,
+                naming_another_organization_in_a_header_is_like_naming_one_that_never_was,
+                a_key_of_idempotency_is_its_organizations_own,
+            ],
+            http2: [
+                many_requests_share_one_connection,
+                headers_and_bodies_over_the_limit_are_refused_there_too,
+            ],
+            idempotency: [
+                the_same_key_and_request_get_the_stored_answer_and_make_nothing_twice,
+                a_key_is_good_for_one_request_of_one_organization,
+                a_request_that_was_refused_may_be_sent_again,
+                of_many_at_the_same_time_one_works_and_the_others_wait_or_get_its_answer,
+                super_admins_have_keys_of_their_own_outside_of_every_organization,
+                a_key_that_cannot_be_one_is_refused,
+                a_batch_in_which_something_was_refused_is_not_stored,
+            ],
+            ingest: [
+                a_verified_webhook_is_kept_once_and_its_repetition_is_answered_with_the_same_id,
+                what_is_not_proved_is_refused_with_the_reason,
+                an_unknown_organization_and_an_unknown_source_are_answered_alike,
+                what_is_switched_off_answers_403_with_the_contracts_words,
+                a_body_or_headers_over_the_limit_are_refused_and_nothing_is_kept,
+                a_provider_gets_the_handshake_it_expects_and_nothing_is_recorded,
+                a_signed_time_outside_the_tolerance_is_refused,
+                the_url_that_a_provider_signs_is_the_public_one_unless_the_source_says_otherwise,
+                the_monthly_limit_is_exact_and_says_when_to_come_back,
+                other_methods_are_refused_with_those_that_are_allowed,
+            ],
+            lists: [
+                pages_are_newest_first_without_gaps_and_end_with_null,
+                a_limit_outside_of_1_to_250_is_refused,
+                a_cursor_is_good_only_where_it_came_from,
+                unknown_repeated_and_meaningless_parameters_are_refused,
+                organizations_are_listed_for_super_admins,
+            ],
+            logs: [
+                a_request_has_one_span_with_who_what_and_how_it_ended,
+                no_secret_payload_or_query_is_ever_logged,
+                what_comes_from_outside_can_not_forge_a_line,
+            ],
+            pages: [
+                every_problem_has_its_page,
+                pages_need_nothing_from_elsewhere_and_run_no_scripts,
+                the_document_is_served_as_it_is_committed,
+                a_server_is_live_and_ready_until_it_stops,
+                storage_that_does_not_answer_is_503_with_a_time_to_come_back,
+                a_request_id_is_taken_if_it_is_harmless_and_made_if_not,
+                every_route_answers_options_head_and_wrong_methods_sanely,
+                whatever_is_accepted_the_answer_is_json,
+                a_process_serves_only_the_parts_it_has,
+                a_panic_in_a_handler_is_500_and_hurts_nobody_else,
+                metrics_count_requests_by_route_and_never_by_caller,
+            ],
+            resources: [
+                an_event_is_accepted_and_its_repetition_recognised,
+                an_events_payload_has_the_bytes_of_data_as_they_were_sent,
+                a_batch_has_one_result_for_each_event_in_order,
+                a_tenant_is_everything_a_new_customer_needs,
+                a_mandrill_secret_belongs_to_one_organization_and_never_comes_back,
+                an_admin_key_changes_the_name_of_its_organization_and_nothing_else,
+                put_replaces_an_organization_but_keeps_the_secret_that_cannot_be_read,
+                one_source_of_a_name_and_the_provider_is_the_default_name,
+                a_sources_secrets_rotate_with_grace_and_are_replaced_without,
+                an_endpoints_secret_is_shown_when_it_is_made_and_to_admin_keys_who_ask,
+                an_ed25519_endpoint_shows_its_public_key_only,
+                a_change_of_an_endpoint_leaves_out_what_stays_and_takes_null_for_the_default,
+                an_endpoint_is_switched_off_and_on_and_can_be_tested,
+                an_api_key_is_shown_once_and_ends_when_it_is_revoked,
+                a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mended,
+                changes_of_one_endpoint_at_the_same_time_are_all_kept,
+            ],
+            stream: [
+                events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_owner_only,
+                a_stream_shows_only_what_was_asked_for,
+                a_stream_resumes_after_the_last_thing_it_showed,
+                a_quiet_stream_says_that_it_is_alive_and_ends_when_the_server_stops,
+                a_stream_ends_when_its_key_is_revoked,
+                streams_of_one_organization_are_bounded,
+            ],
+        }
+    };
+}
+
+suite!(embedded, crate::support::Engine::Embedded);
+suite!(postgres, crate::support::Engine::Postgres);

@@ -4,11 +4,10 @@ use postroom_web::Roles;
 use postroom_web::problem::Code;
 use serde_json::json;
 
-use crate::support::{ADMIN, Room};
+use crate::support::{ADMIN, Engine, Room};
 
-#[tokio::test]
-async fn every_problem_has_its_page() {
-    let room = Room::start().await;
+pub async fn every_problem_has_its_page(engine: Engine) {
+    let room = Room::start(engine).await;
     for code in Code::ALL {
         let path = format!("/problems/{}", code.as_str());
         let page = room.get(&path).send().await;
@@ -21,9 +20,8 @@ async fn every_problem_has_its_page() {
     assert_eq!(room.get("/problems/never_was").send().await.verdict(), "404 route_not_found");
 }
 
-#[tokio::test]
-async fn pages_need_nothing_from_elsewhere_and_run_no_scripts() {
-    let room = Room::start().await;
+pub async fn pages_need_nothing_from_elsewhere_and_run_no_scripts(engine: Engine) {
+    let room = Room::start(engine).await;
     for path in ["/docs", "/problems", "/problems/forbidden"] {
         let page = room.get(path).send().await;
         let policy = page.header("content-security-policy").unwrap();
@@ -34,9 +32,8 @@ async fn pages_need_nothing_from_elsewhere_and_run_no_scripts() {
     }
 }
 
-#[tokio::test]
-async fn the_document_is_served_as_it_is_committed() {
-    let room = Room::start().await;
+pub async fn the_document_is_served_as_it_is_committed(engine: Engine) {
+    let room = Room::start(engine).await;
     let served = room.get("/openapi.json").send().await.json();
     assert_eq!(served, postroom_web::openapi::document());
     assert_eq!(served["openapi"], "3.1.0");
@@ -44,9 +41,8 @@ async fn the_document_is_served_as_it_is_committed() {
     assert_eq!((&index["name"], &index["docs"]), (&json!("postroom"), &json!("https://hooks.example/docs")));
 }
 
-#[tokio::test]
-async fn a_server_is_live_and_ready_until_it_stops() {
-    let room = Room::start().await;
+pub async fn a_server_is_live_and_ready_until_it_stops(engine: Engine) {
+    let room = Room::start(engine).await;
     assert_eq!(room.get("/livez").send().await.json(), json!({"status": "ok"}));
     assert_eq!(room.get("/readyz").send().await.json(), json!({"status": "ready"}));
     let metrics = room.get("/metrics").send().await;
@@ -56,9 +52,8 @@ async fn a_server_is_live_and_ready_until_it_stops() {
     assert_eq!(room.get("/livez").send().await.status, 200);
 }
 
-#[tokio::test]
-async fn storage_that_does_not_answer_is_503_with_a_time_to_come_back() {
-    let room = Room::start().await;
+pub async fn storage_that_does_not_answer_is_503_with_a_time_to_come_back(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     room.storage.platform.close().await.unwrap();
@@ -72,9 +67,8 @@ async fn storage_that_does_not_answer_is_503_with_a_time_to_come_back() {
     }
 }
 
-#[tokio::test]
-async fn a_request_id_is_taken_if_it_is_harmless_and_made_if_not() {
-    let room = Room::start().await;
+pub async fn a_request_id_is_taken_if_it_is_harmless_and_made_if_not(engine: Engine) {
+    let room = Room::start(engine).await;
     let ask = async |id: &str| {
         let reply = room.get("/nothing").header("x-request-id", id).send().await;
         assert_eq!(reply.problem(), "route_not_found");
@@ -92,9 +86,8 @@ async fn a_request_id_is_taken_if_it_is_harmless_and_made_if_not() {
     assert_ne!(ask("").await, ask("").await);
 }
 
-#[tokio::test]
-async fn every_route_answers_options_head_and_wrong_methods_sanely() {
-    let room = Room::start().await;
+pub async fn every_route_answers_options_head_and_wrong_methods_sanely(engine: Engine) {
+    let room = Room::start(engine).await;
     let mut paths: Vec<String> =
         ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems"].map(str::to_owned).to_vec();
     let document = postroom_web::openapi::document();
@@ -116,9 +109,8 @@ async fn every_route_answers_options_head_and_wrong_methods_sanely() {
     assert_eq!(room.get("/v1/nothing").bearer(ADMIN).send().await.verdict(), "404 route_not_found");
 }
 
-#[tokio::test]
-async fn whatever_is_accepted_the_answer_is_json() {
-    let room = Room::start().await;
+pub async fn whatever_is_accepted_the_answer_is_json(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     for accept in ["text/html", "*/*", "nonsense", "application/xml;q=1"] {
         let reply = room.get("/v1/events").bearer(&tenant.key).header("accept", accept);
@@ -130,19 +122,25 @@ async fn whatever_is_accepted_the_answer_is_json() {
     }
 }
 
-#[tokio::test]
-async fn a_process_serves_only_the_parts_it_has() {
-    let room = Room::with(|setup| setup.roles = Roles { receiver: true, api: false }).await;
+pub async fn a_process_serves_only_the_parts_it_has(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.roles = Roles { receiver: true, api: false }).await;
     assert_eq!(room.get("/v1/events").send().await.verdict(), "404 route_not_found");
     assert_eq!(room.post("/in/a/b").send().await.verdict(), "404 source_not_found");
-    let room = Room::with(|setup| setup.roles = Roles { receiver: false, api: true }).await;
+    let room = Room::with(engine, |setup| setup.roles = Roles { receiver: false, api: true }).await;
     assert_eq!(room.post("/in/a/b").send().await.verdict(), "404 route_not_found");
     assert_eq!(room.get("/v1/events").send().await.verdict(), "401 credentials_missing");
+    // One that delivers only.
+    let room = Room::with(engine, |setup| setup.roles = Roles { receiver: false, api: false }).await;
+    for path in ["/", "/docs", "/openapi.json", "/problems", "/in/a/b", "/v1/events"] {
+        assert_eq!(room.get(path).send().await.verdict(), "404 route_not_found", "{path}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(room.get(path).send().await.status, 200, "{path}");
+    }
 }
 
-#[tokio::test]
-async fn a_panic_in_a_handler_is_500_and_hurts_nobody_else() {
-    let room = Room::start().await;
+pub async fn a_panic_in_a_handler_is_500_and_hurts_nobody_else(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.break_clock();
     let reply = room.get("/v1/events").bearer(&tenant.key).send().await;
@@ -153,9 +151,8 @@ async fn a_panic_in_a_handler_is_500_and_hurts_nobody_else() {
     assert_eq!(room.get("/v1/events").bearer(&tenant.key).send().await.status, 200);
 }
 
-#[tokio::test]
-async fn metrics_count_requests_by_route_and_never_by_caller() {
-    let room = Room::start().await;
+pub async fn metrics_count_requests_by_route_and_never_by_caller(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.source(&tenant, json!({"provider": "none"})).await;
     assert_eq!(room.post("/in/acme/none").body("{}").send().await.status, 200);

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Room, Tenant};
+use crate::support::{ADMIN, Engine, Room, Tenant};
 
-#[tokio::test]
-async fn an_event_is_accepted_and_its_repetition_recognised() {
-    let room = Room::start().await;
+pub async fn an_event_is_accepted_and_its_repetition_recognised(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     room.endpoint(&tenant).await;
     let body = json!({"type": "order.paid", "data": {"order": 42}, "id": "order-42-paid"});
@@ -18,9 +17,8 @@ async fn an_event_is_accepted_and_its_repetition_recognised() {
     assert_eq!(again.json(), json!({"id": id, "duplicate": true, "deliveries": 1}));
 }
 
-#[tokio::test]
-async fn an_events_payload_has_the_bytes_of_data_as_they_were_sent() {
-    let room = Room::start().await;
+pub async fn an_events_payload_has_the_bytes_of_data_as_they_were_sent(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = "{\"type\":\"a\",\"data\":{ \"b\" : 1.50, \"a\":\"\\u00e9\" }}";
     let sent = room.post("/v1/events").bearer(&tenant.key).header("content-type", "application/json").body(body);
@@ -32,9 +30,8 @@ async fn an_events_payload_has_the_bytes_of_data_as_they_were_sent() {
     assert_eq!(event.json()["headers"], json!([{"name": "content-type", "value": "application/json"}]));
 }
 
-#[tokio::test]
-async fn a_batch_has_one_result_for_each_event_in_order() {
-    let room = Room::start().await;
+pub async fn a_batch_has_one_result_for_each_event_in_order(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let post = async |body: Value| room.post("/v1/events/batch").bearer(&tenant.key).json(&body).send().await;
     let good =
@@ -63,9 +60,8 @@ async fn a_batch_has_one_result_for_each_event_in_order() {
     }
 }
 
-#[tokio::test]
-async fn a_tenant_is_everything_a_new_customer_needs() {
-    let room = Room::start().await;
+pub async fn a_tenant_is_everything_a_new_customer_needs(engine: Engine) {
+    let room = Room::start(engine).await;
     let body = json!({"name": "Acme Corp.", "target_url": "http://127.0.0.1:9/hook", "event_types": ["order.*"]});
     let made = room.post("/v1/tenants").bearer(ADMIN).json(&body).send().await;
     assert_eq!(made.status, 201, "{made:?}");
@@ -99,9 +95,8 @@ async fn a_tenant_is_everything_a_new_customer_needs() {
     assert_eq!(organizations["data"].as_array().unwrap().len(), 1, "what was refused made nothing");
 }
 
-#[tokio::test]
-async fn a_mandrill_secret_belongs_to_one_organization_and_never_comes_back() {
-    let room = Room::start().await;
+pub async fn a_mandrill_secret_belongs_to_one_organization_and_never_comes_back(engine: Engine) {
+    let room = Room::start(engine).await;
     let (acme, other) = (room.tenant("Acme").await, room.tenant("Other").await);
     let set = async |tenant: &Tenant, secret: Value| {
         let body = json!({"mandrill_webhook_secret": secret});
@@ -115,9 +110,8 @@ async fn a_mandrill_secret_belongs_to_one_organization_and_never_comes_back() {
     assert_eq!(set(&other, json!("the-secret")).await.status, 200);
 }
 
-#[tokio::test]
-async fn an_admin_key_changes_the_name_of_its_organization_and_nothing_else() {
-    let room = Room::start().await;
+pub async fn an_admin_key_changes_the_name_of_its_organization_and_nothing_else(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let path = format!("/v1/organizations/{}", tenant.id);
     let patch = async |body: Value| room.call("PATCH", &path).bearer(&tenant.key).json(&body).send().await;
@@ -130,9 +124,8 @@ async fn an_admin_key_changes_the_name_of_its_organization_and_nothing_else() {
     assert_eq!((&seen["name"], &seen["plan"]), (&json!("Acme & Sons"), &json!("premium")));
 }
 
-#[tokio::test]
-async fn put_replaces_an_organization_but_keeps_the_secret_that_cannot_be_read() {
-    let room = Room::start().await;
+pub async fn put_replaces_an_organization_but_keeps_the_secret_that_cannot_be_read(engine: Engine) {
+    let room = Room::start(engine).await;
     let made = json!({"name": "Acme", "plan": "starter", "webhook_limit": 7, "mandrill_webhook_secret": "s"});
     let made = room.post("/v1/organizations").bearer(ADMIN).json(&made).send().await;
     assert_eq!(made.status, 201, "{made:?}");
@@ -142,9 +135,8 @@ async fn put_replaces_an_organization_but_keeps_the_secret_that_cannot_be_read()
     assert_eq!(put["has_mandrill_webhook_secret"], true);
 }
 
-#[tokio::test]
-async fn one_source_of_a_name_and_the_provider_is_the_default_name() {
-    let room = Room::start().await;
+pub async fn one_source_of_a_name_and_the_provider_is_the_default_name(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let post = async |body: Value| room.post("/v1/sources").bearer(&tenant.key).json(&body).send().await;
     let first = post(json!({"provider": "stripe", "secret": "whsec_x"})).await;
@@ -171,9 +163,8 @@ async fn one_source_of_a_name_and_the_provider_is_the_default_name() {
     }
 }
 
-#[tokio::test]
-async fn a_sources_secrets_rotate_with_grace_and_are_replaced_without() {
-    let room = Room::start().await;
+pub async fn a_sources_secrets_rotate_with_grace_and_are_replaced_without(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let id = room.source(&tenant, json!({"provider": "github", "secret": "one"})).await;
     let rotate = json!({"secret": "two", "grace_seconds": 60});
@@ -188,9 +179,8 @@ async fn a_sources_secrets_rotate_with_grace_and_are_replaced_without() {
     assert_eq!(again.verdict(), "404 source_not_found");
 }
 
-#[tokio::test]
-async fn an_endpoints_secret_is_shown_when_it_is_made_and_to_admin_keys_who_ask() {
-    let room = Room::start().await;
+pub async fn an_endpoints_secret_is_shown_when_it_is_made_and_to_admin_keys_who_ask(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let made = room.post("/v1/endpoints").bearer(&tenant.key).json(&json!({"url": "http://127.0.0.1:9/"})).send().await;
     let secret = made.json()["secret"].as_str().unwrap().to_owned();
@@ -212,9 +202,8 @@ async fn an_endpoints_secret_is_shown_when_it_is_made_and_to_admin_keys_who_ask(
     assert_eq!(long.send().await.fields(), ["grace_seconds out_of_range"]);
 }
 
-#[tokio::test]
-async fn an_ed25519_endpoint_shows_its_public_key_only() {
-    let room = Room::start().await;
+pub async fn an_ed25519_endpoint_shows_its_public_key_only(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({"url": "http://127.0.0.1:9/", "signature": "ed25519"});
     let made = room.post("/v1/endpoints").bearer(&tenant.key).json(&body).send().await;
@@ -224,9 +213,8 @@ async fn an_ed25519_endpoint_shows_its_public_key_only() {
     assert_eq!(asked.json(), json!({"public_key": made.json()["public_key"]}));
 }
 
-#[tokio::test]
-async fn a_change_of_an_endpoint_leaves_out_what_stays_and_takes_null_for_the_default() {
-    let room = Room::start().await;
+pub async fn a_change_of_an_endpoint_leaves_out_what_stays_and_takes_null_for_the_default(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({
         "url": "http://127.0.0.1:9/a", "description": "first", "event_types": ["a.*"], "retry_schedule": [1, 2],
@@ -255,9 +243,8 @@ async fn a_change_of_an_endpoint_leaves_out_what_stays_and_takes_null_for_the_de
     assert_eq!(patch(json!({"url": "http://127.0.0.1:9/b"})).await["url"], "http://127.0.0.1:9/b");
 }
 
-#[tokio::test]
-async fn an_endpoint_is_switched_off_and_on_and_can_be_tested() {
-    let room = Room::start().await;
+pub async fn an_endpoint_is_switched_off_and_on_and_can_be_tested(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let id = room.endpoint(&tenant).await;
     let post = async |action: &str| room.post(&format!("/v1/endpoints/{id}/{action}")).bearer(&tenant.key).send().await;
@@ -273,9 +260,8 @@ async fn an_endpoint_is_switched_off_and_on_and_can_be_tested() {
     assert_eq!((&tested.json()["type"], &tested.json()["delivery_count"]), (&json!("postroom.test"), &json!(1)));
 }
 
-#[tokio::test]
-async fn an_api_key_is_shown_once_and_ends_when_it_is_revoked() {
-    let room = Room::start().await;
+pub async fn an_api_key_is_shown_once_and_ends_when_it_is_revoked(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let body = json!({"name": "reader", "scopes": ["read"]});
     let made = room.post("/v1/api-keys").bearer(&tenant.key).json(&body).send().await.json();
@@ -293,9 +279,8 @@ async fn an_api_key_is_shown_once_and_ends_when_it_is_revoked() {
     assert_eq!(room.get("/v1/events").bearer(secret).send().await.verdict(), "401 credentials_invalid");
 }
 
-#[tokio::test]
-async fn a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mended() {
-    let room = Room::start().await;
+pub async fn a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mended(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let source = room.source(&tenant, json!({"provider": "github", "secret": "wrong"})).await;
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"right");
@@ -335,9 +320,8 @@ async fn a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mend
     );
 }
 
-#[tokio::test]
-async fn changes_of_one_endpoint_at_the_same_time_are_all_kept() {
-    let room = Room::start().await;
+pub async fn changes_of_one_endpoint_at_the_same_time_are_all_kept(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let path = format!("/v1/endpoints/{}", room.endpoint(&tenant).await);
     let changes = (0..20).map(|n| {

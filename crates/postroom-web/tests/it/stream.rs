@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Call, PATIENCE, Room, Tenant};
+use crate::support::{Call, Engine, PATIENCE, Room, Tenant};
 
 /// A stream as it is read.
 struct Watching {
@@ -68,9 +68,8 @@ async fn send(room: &Room, tenant: &Tenant, event_type: &str) -> String {
     reply.json()["id"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_owner_only() {
-    let room = Room::start().await;
+pub async fn events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_owner_only(engine: Engine) {
+    let room = Room::start(engine).await;
     let (acme, other) = (room.tenant("Acme").await, room.tenant("Other").await);
     room.endpoint(&acme).await;
     let mut stream = Watching::begin(&room, room.get("/v1/stream").bearer(&acme.key)).await;
@@ -86,9 +85,8 @@ async fn events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_ow
     assert_eq!((&attempt.data["event_id"], &attempt.data["delivery_id"]), (&json!(id), &delivery.data["id"]));
 }
 
-#[tokio::test]
-async fn a_stream_shows_only_what_was_asked_for() {
-    let room = Room::start().await;
+pub async fn a_stream_shows_only_what_was_asked_for(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let call = room.get("/v1/stream?kinds=event&type=order.*").bearer(&tenant.key);
     let mut stream = Watching::begin(&room, call).await;
@@ -97,9 +95,8 @@ async fn a_stream_shows_only_what_was_asked_for() {
     assert_eq!(stream.next().await.data["id"], json!(id));
 }
 
-#[tokio::test]
-async fn a_stream_resumes_after_the_last_thing_it_showed() {
-    let room = Room::start().await;
+pub async fn a_stream_resumes_after_the_last_thing_it_showed(engine: Engine) {
+    let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
     let mut stream = Watching::begin(&room, room.get("/v1/stream").bearer(&tenant.key)).await;
     send(&room, &tenant, "first").await;
@@ -121,9 +118,8 @@ async fn a_stream_resumes_after_the_last_thing_it_showed() {
     }
 }
 
-#[tokio::test]
-async fn a_quiet_stream_says_that_it_is_alive_and_ends_when_the_server_stops() {
-    let mut room = Room::with(|setup| setup.limits.stream_heartbeat = Duration::from_millis(20)).await;
+pub async fn a_quiet_stream_says_that_it_is_alive_and_ends_when_the_server_stops(engine: Engine) {
+    let mut room = Room::with(engine, |setup| setup.limits.stream_heartbeat = Duration::from_millis(20)).await;
     let tenant = room.tenant("Acme").await;
     let mut stream = Watching::begin(&room, room.get("/v1/stream").bearer(&tenant.key)).await;
     stream.until(": alive").await;
@@ -131,9 +127,8 @@ async fn a_quiet_stream_says_that_it_is_alive_and_ends_when_the_server_stops() {
     assert!(stream.until("never").await, "the stream ends");
 }
 
-#[tokio::test]
-async fn a_stream_ends_when_its_key_is_revoked() {
-    let room = Room::with(|setup| setup.limits.stream_heartbeat = Duration::from_millis(20)).await;
+pub async fn a_stream_ends_when_its_key_is_revoked(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.stream_heartbeat = Duration::from_millis(20)).await;
     let tenant = room.tenant("Acme").await;
     let key = room.key(&tenant, &["read"]).await;
     let mut stream = Watching::begin(&room, room.get("/v1/stream").bearer(&key)).await;
@@ -143,9 +138,8 @@ async fn a_stream_ends_when_its_key_is_revoked() {
     assert!(stream.until("never").await, "the stream ends");
 }
 
-#[tokio::test]
-async fn streams_of_one_organization_are_bounded() {
-    let room = Room::with(|setup| setup.limits.streams_per_organization = 1).await;
+pub async fn streams_of_one_organization_are_bounded(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.streams_per_organization = 1).await;
     let tenant = room.tenant("Acme").await;
     let _stream = Watching::begin(&room, room.get("/v1/stream").bearer(&tenant.key)).await;
     let reply = room.get("/v1/stream").bearer(&tenant.key).send().await;

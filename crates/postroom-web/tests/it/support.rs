@@ -1,6 +1,7 @@
-//! A running server with a clock set by hand, and a client that sends exactly the bytes it is told to.
+//! A running server on either engine with a clock set by hand, and a client that sends exactly the bytes it is told to.
 
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -11,9 +12,9 @@ use postroom_domain::delivery::DeadReason;
 use postroom_domain::egress::Policy;
 use postroom_domain::keyring::Keyring;
 use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
-use postroom_storage::sqlite::{Mode, Options};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
-use postroom_storage::{Handoff, Storage};
+use postroom_storage::{Handoff, Storage, postgres, sqlite};
+use postroom_testkit::postgres::{APP_ROLE, Database};
 use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,6 +38,69 @@ fn breakable(now: Arc<AtomicI64>) -> Clock {
     })
 }
 
+/// What stores.
+#[derive(Clone, Copy)]
+pub enum Engine {
+    Embedded,
+    Postgres,
+}
+
+/// A database that goes with its test.
+enum Place {
+    Embedded(tempfile::TempDir),
+    Postgres(Database),
+}
+
+impl Place {
+    async fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Embedded => Self::Embedded(tempfile::tempdir().unwrap()),
+            Engine::Postgres => {
+                let migrate = async |owner_url: &str| {
+                    let logins = [postgres::migrate::AppLogin::of_all_parts(APP_ROLE)];
+                    postgres::migrate::up(&Secret::from(owner_url), &logins).await.unwrap();
+                };
+                Self::Postgres(Database::from_template(&postgres::migrate::schema(), migrate).await)
+            }
+        }
+    }
+
+    async fn open(&self, clock: Clock, handoff: Arc<dyn Handoff>) -> Storage {
+        let keyring = Keyring::parse(&Keyring::generate()).unwrap();
+        let (dedupe_window, retention) = (Duration::from_secs(7 * 24 * 3600), Duration::from_secs(30 * 24 * 3600));
+        let default_attempt_timeout = Duration::from_secs(15);
+        match self {
+            Self::Embedded(directory) => sqlite::open(sqlite::Options {
+                data_dir: directory.path().to_owned(),
+                keyring,
+                clock,
+                handoff,
+                dedupe_window,
+                retention,
+                default_attempt_timeout,
+                mode: sqlite::Mode::Serve,
+            })
+            .unwrap(),
+            Self::Postgres(database) => {
+                let options = postgres::Options {
+                    url: Secret::from(database.app_url().as_str()),
+                    part_urls: HashMap::new(),
+                    keyring,
+                    clock,
+                    handoff,
+                    delivers: true,
+                    dedupe_window,
+                    retention,
+                    default_attempt_timeout,
+                    lease: Duration::from_secs(15),
+                    mode: postgres::Mode::Serve,
+                };
+                postgres::open(options).await.unwrap()
+            }
+        }
+    }
+}
+
 /// A running server.
 pub struct Room {
     pub address: SocketAddr,
@@ -45,7 +109,7 @@ pub struct Room {
     handed: Arc<Handed>,
     now: Arc<AtomicI64>,
     server: Option<JoinHandle<()>>,
-    _directory: tempfile::TempDir,
+    _place: Place,
 }
 
 /// What a test changes of the server before it starts.
@@ -74,31 +138,21 @@ impl Handoff for Handed {
 }
 
 impl Room {
-    pub async fn start() -> Self {
-        Self::with(|_| {}).await
+    pub async fn start(engine: Engine) -> Self {
+        Self::with(engine, |_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Setup)) -> Self {
+    pub async fn with(engine: Engine, change: impl FnOnce(&mut Setup)) -> Self {
         recorder();
         crate::logs::kept();
         let mut setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
         change(&mut setup);
-        let directory = tempfile::tempdir().unwrap();
         let handed = Arc::new(Handed::default());
         let now = Arc::new(AtomicI64::new(BEGIN));
         let hands = now.clone();
         let clock = Clock::new(move || Timestamp::from_millis(hands.load(Ordering::SeqCst)));
-        let storage = postroom_storage::sqlite::open(Options {
-            data_dir: directory.path().to_owned(),
-            keyring: Keyring::parse(&Keyring::generate()).unwrap(),
-            clock: clock.clone(),
-            handoff: handed.clone(),
-            dedupe_window: Duration::from_secs(7 * 24 * 3600),
-            retention: Duration::from_secs(30 * 24 * 3600),
-            default_attempt_timeout: Duration::from_secs(15),
-            mode: Mode::Serve,
-        })
-        .unwrap();
+        let place = Place::new(engine).await;
+        let storage = place.open(clock, handed.clone()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -116,7 +170,7 @@ impl Room {
             version: "0.0.0-test",
         };
         let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
-        Self { address, storage, stop, handed, now, server: Some(server), _directory: directory }
+        Self { address, storage, stop, handed, now, server: Some(server), _place: place }
     }
 
     /// From now on every question for the time is a panic in the server: as good as any other mistake in a handler.
@@ -219,6 +273,18 @@ impl Room {
                 self.storage.worker.attempt_settle(settlement).await.unwrap();
             }
         }
+    }
+
+    /// Sends bytes as they are, and reads until these come.
+    pub async fn raw_until(&self, bytes: &[u8], end: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(end.len()).any(|window| window == end) {
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("more of the answer");
+            assert_ne!(read.unwrap(), 0, "it ended early: {}", String::from_utf8_lossy(&answer));
+        }
+        answer
     }
 
     /// Sends bytes as they are, and reads until the other side closes.
