@@ -12,7 +12,7 @@ use aws_lc_rs::hmac;
 use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
 
-use crate::config::Config;
+use crate::config::{Config, Database};
 
 /// Name of the key file in the data directory.
 const FILE_NAME: &str = "encryption.keys";
@@ -41,11 +41,14 @@ pub fn open(config: &Config) -> anyhow::Result<Keys> {
         let keyring = Keyring::parse(keys)?;
         return Ok(Keys { keyring, file: None, warning: None, cursor_key: cursor_key(keys) });
     }
-    make_data_dir(&config.data_dir)?;
-    let path = config.data_dir.join(FILE_NAME);
+    let Database::Embedded(data_dir) = &config.database else {
+        anyhow::bail!("POSTROOM_ENCRYPTION_KEYS must be set on PostgreSQL: `postroom keys generate` prints a key");
+    };
+    make_data_dir(data_dir)?;
+    let path = data_dir.join(FILE_NAME);
     let text = match fs::read_to_string(&path) {
         Ok(text) => Secret::from(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => first_keys(&config.data_dir, &path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => first_keys(data_dir, &path)?,
         Err(error) => {
             return Err(error).with_context(|| format!("the encryption keys {} cannot be read", path.display()));
         }

@@ -8,6 +8,7 @@
 mod bench;
 mod cli;
 pub mod config;
+mod database;
 mod demo;
 pub mod keys;
 pub mod logging;

@@ -9,6 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// The client of PostgreSQL tells the values of every statement, payloads too, when it is asked for details.
+const NO_STATEMENTS: &str = "tokio_postgres=warn";
+
 /// Whether people read what this process logs.
 #[must_use]
 pub fn for_people() -> bool {
@@ -23,7 +26,9 @@ pub fn start(quiet: bool) {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let filter = asked.as_deref().map_or_else(|| Ok(EnvFilter::new(default)), EnvFilter::try_new);
     let complaint = filter.as_ref().err().map(ToString::to_string);
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = filter
+        .unwrap_or_else(|_| EnvFilter::new(default))
+        .add_directive(NO_STATEMENTS.parse().expect("it is a directive"));
     let registry = tracing_subscriber::registry().with(filter);
     let started = if for_people() {
         let ansi = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

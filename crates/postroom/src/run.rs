@@ -6,17 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use postroom_delivery::{LaneLimits, Lanes};
 use postroom_domain::{Clock, egress};
-use postroom_storage::Storage;
-use postroom_storage::sqlite::{self, Mode};
+use postroom_storage::{Handoff, Storage};
 use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::{keys, process, telemetry};
+use crate::{database, keys, process, telemetry};
 
 /// How long a stop may take in all.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,7 +29,8 @@ const UPKEEP_STEP_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     storage: Storage,
     clock: Clock,
-    lanes: Arc<Lanes>,
+    /// Not there in a process without the worker's role.
+    lanes: Option<Arc<Lanes>>,
     delivery: postroom_delivery::Settings,
     app: App,
     listener: TcpListener,
@@ -72,19 +71,11 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let clock = process::clock();
-        let lanes = Lanes::new(LaneLimits::default());
-        let options = sqlite::Options {
-            data_dir: config.data_dir.clone(),
-            keyring: keys.keyring,
-            clock: clock.clone(),
-            handoff: lanes.clone(),
-            dedupe_window: config.dedupe_window,
-            retention: config.retention,
-            default_attempt_timeout: config.delivery_timeout,
-            mode: Mode::Serve,
-        };
-        let storage = tokio::task::spawn_blocking(|| sqlite::open(options)).await.context("opening storage")??;
-        let own = vec![listener.local_addr()?];
+        let lanes = config.roles.worker.then(|| Lanes::new(LaneLimits::default()));
+        let handoff = lanes.clone().map(|lanes| -> Arc<dyn Handoff> { lanes });
+        let storage = database::serve(config, handoff).await?;
+        let mut own = database::addresses(&config.database).await?;
+        own.push(listener.local_addr()?);
         let egress = Arc::new(egress::Policy::new(config.allow_private_networks.clone(), own));
         let user_agent = concat!("Postroom/", env!("CARGO_PKG_VERSION"));
         let delivery = postroom_delivery::Settings {
@@ -108,7 +99,7 @@ impl Server {
             public_url,
             cursor_key: keys.cursor_key,
             render_metrics: telemetry::renderer(),
-            roles: Roles::ALL,
+            roles: Roles { receiver: config.roles.receiver, api: config.roles.api },
             stop,
             version: env!("CARGO_PKG_VERSION"),
         };
@@ -120,8 +111,12 @@ impl Server {
         let limits = ServerLimits { drain: DRAIN, ..ServerLimits::default() };
         let web = postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone());
         let worker = self.storage.worker.clone();
-        let delivery = postroom_delivery::run(self.lanes, worker, self.delivery, self.clock.clone(), stop.clone());
-        let upkeep = upkeep(self.storage.clone(), self.clock, stop.clone());
+        let upkeep = upkeep(self.lanes.is_some().then(|| self.storage.clone()), self.clock.clone(), stop.clone());
+        let delivery = async {
+            if let Some(lanes) = self.lanes {
+                postroom_delivery::run(lanes, worker, self.delivery, self.clock, stop.clone()).await;
+            }
+        };
         let parts = async { tokio::join!(web, delivery, upkeep) };
         let deadline = async {
             stop.cancelled().await;
@@ -141,11 +136,15 @@ impl Server {
     }
 }
 
-/// Deletes what is older than it may be, in bounded steps, until `stop`.
-async fn upkeep(storage: Storage, clock: Clock, stop: CancellationToken) {
+/// Deletes what is older than it may be, in bounded steps, until `stop`; without a storage it only tends the figures.
+async fn upkeep(storage: Option<Storage>, clock: Clock, stop: CancellationToken) {
     loop {
         telemetry::upkeep();
-        let pause = match storage.platform.upkeep(clock.now()).await {
+        let step = match &storage {
+            Some(storage) => storage.platform.upkeep(clock.now()).await,
+            None => Ok(false),
+        };
+        let pause = match step {
             Ok(true) => UPKEEP_STEP_PAUSE,
             Ok(false) => UPKEEP_PAUSE,
             Err(error) => {

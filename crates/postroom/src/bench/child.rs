@@ -56,22 +56,25 @@ impl Process {
         Ok(Self { child, pid, address })
     }
 
-    /// A server with the settings in force, but its own data directory, a free port, and the receiver allowed.
+    /// A server with the settings in force, but all roles, a free port, the receiver allowed, and on the embedded engine
+    /// a directory of its own.
     pub async fn server(
         flags: &Flags,
-        data_dir: &Path,
+        data_dir: Option<&Path>,
         admin_token: &str,
         more: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let data_dir = data_dir.to_str().context("the data directory's name is UTF-8")?;
         let mut environment = vec![
             ("POSTROOM_LISTEN", "127.0.0.1:0"),
-            ("POSTROOM_DATA_DIR", data_dir),
+            ("POSTROOM_ROLES", "all"),
             ("POSTROOM_ADMIN_TOKEN", admin_token),
             ("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8"),
         ];
+        if let Some(data_dir) = data_dir {
+            environment.push(("POSTROOM_DATA_DIR", data_dir.to_str().context("the data directory's name is UTF-8")?));
+        }
         environment.extend_from_slice(more);
-        let decided = ["listen", "data_dir", "allow_private_networks"];
+        let decided = ["listen", "data_dir", "roles", "allow_private_networks"];
         let arguments: Vec<String> = ["serve".to_owned()].into_iter().chain(flags.to_arguments(&decided)).collect();
         Self::start(&arguments, &environment).await
     }
@@ -83,12 +86,8 @@ impl Process {
 
     /// CPU time of all its threads so far, in seconds.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The name in parentheses may hold spaces; the fields behind it are counted from 3.
-        let (_, fields) = stat.rsplit_once(')').context("the form of /proc/PID/stat")?;
-        let field = |number: usize| -> Option<u64> { fields.split_whitespace().nth(number - 3)?.parse().ok() };
-        let ticks = field(14).zip(field(15)).map(|(user, system)| user + system).context("fields 14 and 15")?;
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        let ticks = stat(self.pid).and_then(|fields| cpu_ticks(&fields));
+        Ok(seconds(ticks.context("/proc says how long the process under test has run")?))
     }
 
     /// The most memory it had, in MiB.
@@ -97,4 +96,20 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
     }
+}
+
+/// The fields of `/proc/PID/stat` behind the name, which may hold spaces: its first is the state, its second the parent.
+pub fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+/// User and system time in these fields, in ticks of the clock.
+pub fn cpu_ticks(fields: &[String]) -> Option<u64> {
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+/// Ticks of the clock in seconds.
+pub fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }

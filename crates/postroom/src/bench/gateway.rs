@@ -89,9 +89,9 @@ async fn take(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Respo
     answer(StatusCode::OK)
 }
 
-/// `/in/bench-7/github` and `bench3` go to `/r/7/3`: where a server would have looked for a subscription.
+/// `/in/bench-0f3a-7/github` and `bench3` go to `/r/7/3`: where a server would have looked for a subscription.
 fn target(inbound: &str, event_type: &str) -> Option<String> {
-    let organization = inbound.strip_prefix("/in/bench-")?.split('/').next()?.parse().ok()?;
+    let organization = inbound.strip_prefix("/in/bench-")?.split('/').next()?.rsplit('-').next()?.parse().ok()?;
     Some(path(organization, event_type.strip_prefix("bench")?.parse().ok()?))
 }
 

@@ -1,8 +1,10 @@
-//! `postroom bench --kill N`: a server that is killed with SIGKILL at random moments under load, and restarted.
+//! `postroom bench --kill N`: servers that are killed with SIGKILL at random moments under load, one at a time, and
+//! restarted.
 //!
 //! The ledger is in this process, which survives. Senders repeat what was not acknowledged, with the same id. The
 //! receiver refuses one event in a hundred the first time, so that retries are under way at every kill.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +16,9 @@ use super::child::Process;
 use super::event::Shape;
 use super::ledger::{Ledger, Sum};
 use super::load::{Done, Load, Until};
+use super::place::Place;
 use super::receiver::{Expected, Receiver};
-use super::{BenchArgs, data_directory, random_hex, setup, wait_until_quiet};
+use super::{BenchArgs, random_hex, setup, wait_until_quiet};
 use crate::cli::output::{self, BAD, GOOD, styled};
 
 /// The server lives so long after it is ready.
@@ -29,27 +32,25 @@ const REFUSE_ONE_IN: u64 = 100;
 pub async fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let kills = args.kill.unwrap_or(1);
     let seed = args.seed.unwrap_or_else(|| u64::from_str_radix(&random_hex(6), 16).unwrap_or(1));
-    output::note(format!("killing a server {kills} times under load, seed {seed}"));
+    output::note(format!("killing one of {} servers {kills} times under load, seed {seed}", args.nodes));
     let shape = Shape::new(args.body_bytes as usize, args.organizations.into(), args.endpoints.into());
     let ledger = Arc::new(Ledger::new());
     let expected = Expected { shape: shape.clone(), ledger: Arc::clone(&ledger), refuse_one_in: REFUSE_ONE_IN };
     let receiver = Receiver::start(Arc::new(expected)).await?;
-    let data = data_directory(&args.flags)?;
-    let admin_token = random_hex(24);
+    let mut place = Place::new(args)?;
     let more = [("POSTROOM_RETRY_SCHEDULE", RETRY_SCHEDULE)];
-    let start = async || Process::server(&args.flags, data.path(), &admin_token, &more).await;
 
-    let mut server = start().await?;
-    let secret = setup::source_secret();
-    let prepared = setup::prepare(server.address, &admin_token, &secret, &shape, receiver.address).await?;
-    let (announce, address) = watch::channel(Some(server.address));
+    let mut servers = place.servers(args.nodes, &more).await?;
+    let (secret, run) = (setup::source_secret(), random_hex(4));
+    let prepared = place.prepare(&servers, &run, &secret, &shape, receiver.address).await?;
+    let (announce, addresses) = watch::channel(addresses(&servers));
     let load = Load {
         kind: if args.own { prepared.own } else { prepared.inbound },
         shape,
         ledger: Arc::clone(&ledger),
-        run: random_hex(4),
+        run,
         concurrency: args.concurrency.into(),
-        server: address,
+        servers: addresses,
     };
     let load = load.start(Until::Stopped);
     let bar = indicatif::ProgressBar::new(kills.into());
@@ -57,20 +58,26 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut slowest_start = Duration::ZERO;
     for _ in 0..kills {
         tokio::time::sleep(moments.next()).await;
-        announce.send_replace(None);
-        server.kill().await?;
+        let victim = servers.swap_remove(moments.which(servers.len()));
+        announce.send_replace(self::addresses(&servers));
+        victim.kill().await?;
         let began = Instant::now();
-        server = start().await?;
+        servers.push(place.server(&more).await?);
         slowest_start = slowest_start.max(began.elapsed());
-        announce.send_replace(Some(server.address));
+        announce.send_replace(self::addresses(&servers));
         bar.inc(1);
     }
     load.stop();
     let done = load.finish().await?;
     wait_until_quiet(&ledger, done.numbers.clone()).await;
     bar.finish_and_clear();
-    drop(server);
+    place.leave(servers[0].address).await?;
+    drop(servers);
     report(&ledger.sum(done.numbers.clone()), &done, kills, seed, slowest_start)
+}
+
+fn addresses(servers: &[Process]) -> Vec<SocketAddr> {
+    servers.iter().map(|server| server.address).collect()
 }
 
 fn report(sum: &Sum, done: &Done, kills: u32, seed: u64, slowest_start: Duration) -> anyhow::Result<ExitCode> {
@@ -109,12 +116,20 @@ struct Moments(u64);
 
 impl Moments {
     fn next(&mut self) -> Duration {
+        Duration::from_millis(LIFE_MS.start() + self.mixed() % (LIFE_MS.end() - LIFE_MS.start() + 1))
+    }
+
+    /// Which of so many.
+    fn which(&mut self, many: usize) -> usize {
+        if many > 1 { usize::try_from(self.mixed() % many as u64).unwrap_or_default() } else { 0 }
+    }
+
+    fn mixed(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        Duration::from_millis(LIFE_MS.start() + mixed % (LIFE_MS.end() - LIFE_MS.start() + 1))
+        mixed ^ (mixed >> 31)
     }
 }
 

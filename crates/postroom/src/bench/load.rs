@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What to send and how to prove who sends it.
 #[derive(Clone)]
 pub enum Kind {
-    /// GitHub webhooks to `/in/bench-N/github`, signed with this key; the name is the source's, usually `github`.
+    /// GitHub webhooks to `/in/bench-RUN-N/github`, signed with this key; the name is the source's, usually `github`.
     Inbound {
         /// Signs every body.
         key: Arc<hmac::Key>,
@@ -57,8 +57,8 @@ pub struct Load {
     pub run: String,
     /// Workers.
     pub concurrency: usize,
-    /// Where to send; `None` while there is no server.
-    pub server: watch::Receiver<Option<SocketAddr>>,
+    /// Where to send: the servers that are running. Workers are spread over them, and go to the next when one breaks off.
+    pub servers: watch::Receiver<Vec<SocketAddr>>,
 }
 
 /// When a load ends.
@@ -126,8 +126,8 @@ impl Load {
         };
         let run = Arc::new(run);
         let mut workers = JoinSet::new();
-        for _ in 0..concurrency {
-            workers.spawn(Arc::clone(&run).work());
+        for worker in 0..concurrency {
+            workers.spawn(Arc::clone(&run).work(worker));
         }
         Running { run, workers }
     }
@@ -158,6 +158,12 @@ impl Running {
     }
 }
 
+/// A worker's connection, and which server the next one goes to.
+struct Connection {
+    sender: Option<SendRequest<Full<Bytes>>>,
+    next: usize,
+}
+
 impl Run {
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -168,9 +174,9 @@ impl Run {
             }
     }
 
-    async fn work(self: Arc<Self>) -> anyhow::Result<Vec<u32>> {
+    async fn work(self: Arc<Self>, worker: usize) -> anyhow::Result<Vec<u32>> {
         let mut latencies = Vec::new();
-        let mut connection = None;
+        let mut connection = Connection { sender: None, next: worker };
         while !self.is_over() {
             let Some(number) = self.load.ledger.take_number() else { break };
             let body = self.body(number);
@@ -220,15 +226,10 @@ impl Run {
     }
 
     /// Whether the server acknowledged the event. A refusal that repeating cannot mend ends the bench.
-    async fn send(
-        &self,
-        connection: &mut Option<SendRequest<Full<Bytes>>>,
-        number: u64,
-        body: &Bytes,
-    ) -> anyhow::Result<bool> {
-        let mut sender = match connection.take() {
+    async fn send(&self, connection: &mut Connection, number: u64, body: &Bytes) -> anyhow::Result<bool> {
+        let mut sender = match connection.sender.take() {
             Some(sender) => sender,
-            None => match self.connect().await {
+            None => match self.connect(&mut connection.next).await {
                 Some(sender) => sender,
                 None => return Ok(false),
             },
@@ -244,7 +245,7 @@ impl Run {
         let Ok(Some((status, answer))) = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await else {
             return Ok(false);
         };
-        *connection = Some(sender);
+        connection.sender = Some(sender);
         let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         anyhow::ensure!(
             status.is_success() || again,
@@ -254,8 +255,12 @@ impl Run {
         Ok(status.is_success())
     }
 
-    async fn connect(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let address = (*self.load.server.borrow())?;
+    async fn connect(&self, next: &mut usize) -> Option<SendRequest<Full<Bytes>>> {
+        let address = {
+            let servers = self.load.servers.borrow();
+            *servers.get(*next % servers.len().max(1))?
+        };
+        *next += 1;
         let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;

@@ -1,16 +1,20 @@
 //! `postroom bench`: load from this computer, on a server of its own, and a ledger of what became of every event.
 //!
 //! Three forms: a plain bench; with `--bare` the same load in the same run on a bare gateway too, in turns; with
-//! `--kill` a server that is killed again and again under load. Generator, receiver and server share this machine, so
+//! `--kill` servers that are killed again and again under load. Generator, receiver and server share this machine, so
 //! events a second are a floor; CPU time per event and the ratio to the bare gateway carry over to other machines.
+//! The database is that of the settings in force; on PostgreSQL it can be several servers, and its own cost is told.
 
 mod child;
+mod database;
 mod event;
 pub mod gateway;
 mod kill;
 mod ledger;
 mod load;
+mod place;
 mod receiver;
+mod report;
 mod setup;
 
 use std::net::SocketAddr;
@@ -21,18 +25,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use postroom_domain::Secret;
-use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::cli::client::Client;
-use crate::cli::output::{self, FAINT, STRONG, styled};
-use crate::config::{Flags, Loaded};
+use crate::config::Flags;
 use child::Process;
+use database::Gauge;
 use event::Shape;
 use ledger::Ledger;
 use load::{Done, Kind, Load, Until};
+use place::Place;
 use receiver::{Expected, Receiver};
+use report::Round;
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -40,6 +44,7 @@ use receiver::{Expected, Receiver};
   postroom bench                      five seconds on a server of its own
   postroom bench --bare --rounds 3    and the same on a bare gateway: the ratio
   postroom bench --kill 50            kill it 50 times under load, and count
+  postroom bench --nodes 3            three servers on the database of POSTROOM_DATABASE_URL
   postroom bench --url http://127.0.0.1:8080    on a running server, with POSTROOM_API_KEY")]
 pub struct BenchArgs {
     /// Requests under way at once
@@ -75,6 +80,9 @@ pub struct BenchArgs {
     /// With --kill: repeats the moments of another run
     #[arg(long, requires = "kill")]
     seed: Option<u64>,
+    /// Servers on one PostgreSQL database; the load is spread over them, and with --kill a random one is killed each time
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32), conflicts_with = "url")]
+    nodes: u16,
     /// A server that is running already; POSTROOM_API_KEY says for which organization. It must be allowed to deliver
     /// to 127.0.0.1
     #[arg(long)]
@@ -105,21 +113,12 @@ async fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     }
     let bench = Bench::start(args).await?;
     let rounds = bench.rounds(args).await?;
-    if let Some(guest) = &bench.guest {
-        guest.remove().await?;
+    match (&bench.guest, &bench.place) {
+        (Some(guest), _) => guest.remove().await?,
+        (None, Some(place)) => place.leave(bench.addresses[0]).await?,
+        (None, None) => {}
     }
-    report(args, &bench, &rounds)
-}
-
-/// A directory for a server under test, on the disk that the configured one would use.
-fn data_directory(flags: &Flags) -> anyhow::Result<TempDir> {
-    let config = Loaded::read(flags).config?;
-    let parent = config.data_dir.parent().filter(|parent| parent.is_dir());
-    let parent = parent.unwrap_or(std::path::Path::new("."));
-    tempfile::Builder::new()
-        .prefix("postroom-bench-")
-        .tempdir_in(parent)
-        .with_context(|| format!("no directory for the bench can be made in {}", parent.display()))
+    report::report(args, &bench, &rounds)
 }
 
 /// Everything that a bench has running.
@@ -128,25 +127,15 @@ struct Bench {
     ledger: Arc<Ledger>,
     run: String,
     kind: Kind,
-    /// Not there when somebody else's server is measured.
-    server: Option<Process>,
-    address: SocketAddr,
+    /// None when somebody else's server is measured.
+    servers: Vec<Process>,
+    addresses: Vec<SocketAddr>,
+    database: Option<Gauge>,
     bare: Option<Process>,
     guest: Option<setup::Guest>,
     _receiver: Receiver,
-    _data: Option<TempDir>,
-}
-
-/// One round's figures of one process.
-struct Round {
-    bare: bool,
-    accepted_per_s: f64,
-    delivered_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    cpu_us_per_event: Option<f64>,
-    sum: ledger::Sum,
-    repeated: u64,
+    /// Goes after the servers.
+    place: Option<Place>,
 }
 
 fn random_hex(bytes: usize) -> String {
@@ -164,11 +153,15 @@ impl Bench {
         if let Some(url) = &args.url {
             return Self::visit(args, url, shape, ledger, run, receiver).await;
         }
-        let data = data_directory(&args.flags)?;
-        let admin_token = random_hex(24);
-        let server = Process::server(&args.flags, data.path(), &admin_token, &[]).await?;
+        let mut place = Place::new(args)?;
+        let servers = place.servers(args.nodes, &[]).await?;
+        let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
         let secret = setup::source_secret();
-        let prepared = setup::prepare(server.address, &admin_token, &secret, &shape, receiver.address).await?;
+        let prepared = place.prepare(&servers, &run, &secret, &shape, receiver.address).await?;
+        let database = match &place.database_url {
+            Some(url) => Some(Gauge::connect(url).await?),
+            None => None,
+        };
         let bare = if args.bare {
             let forward_to = receiver.address.to_string();
             let arguments = ["bare-gateway", "--forward-to", &forward_to, "--secret", &secret].map(str::to_owned);
@@ -181,12 +174,13 @@ impl Bench {
             ledger,
             run,
             kind: if args.own { prepared.own } else { prepared.inbound },
-            address: server.address,
-            server: Some(server),
+            servers,
+            addresses,
+            database,
             bare,
             guest: None,
             _receiver: receiver,
-            _data: Some(data),
+            place: Some(place),
         })
     }
 
@@ -212,12 +206,13 @@ impl Bench {
             ledger,
             run,
             kind,
-            server: None,
-            address,
+            servers: Vec::new(),
+            addresses: vec![address],
+            database: None,
             bare: None,
             guest: Some(guest),
             _receiver: receiver,
-            _data: None,
+            place: None,
         })
     }
 
@@ -233,7 +228,7 @@ impl Bench {
         for _ in 0..args.rounds {
             for bare in sides {
                 let round = self.round(args, *bare, until).await?;
-                show_round(&round);
+                report::show(&round);
                 rounds.push(round);
             }
         }
@@ -241,9 +236,13 @@ impl Bench {
     }
 
     async fn round(&self, args: &BenchArgs, bare: bool, until: Until) -> anyhow::Result<Round> {
-        let process = if bare { self.bare.as_ref() } else { self.server.as_ref() };
-        let address = process.map_or(self.address, |process| process.address);
-        let cpu_before = process.map(Process::cpu_seconds).transpose()?;
+        let processes: Vec<&Process> = if bare { self.bare.iter().collect() } else { self.servers.iter().collect() };
+        let addresses = match &self.bare {
+            Some(process) if bare => vec![process.address],
+            _ => self.addresses.clone(),
+        };
+        let database = self.database.as_ref().filter(|_| !bare);
+        let before = Spent::so_far(&processes, database).await?;
         let began = self.ledger.elapsed();
         let load = Load {
             kind: self.kind.clone(),
@@ -251,28 +250,53 @@ impl Bench {
             ledger: Arc::clone(&self.ledger),
             run: self.run.clone(),
             concurrency: args.concurrency.into(),
-            server: watch::channel(Some(address)).1,
+            servers: watch::channel(addresses).1,
         };
         let done = load.start(until).finish().await?;
         wait_until_quiet(&self.ledger, done.numbers.clone()).await;
-        let cpu_after = process.map(Process::cpu_seconds).transpose()?;
-        let cpu = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
-        Ok(self.figures(bare, &done, began, cpu))
+        let after = Spent::so_far(&processes, database).await?;
+        Ok(self.figures(bare, &done, began, &before, &after))
     }
 
-    fn figures(&self, bare: bool, done: &Done, began: Duration, cpu_seconds: Option<f64>) -> Round {
+    fn figures(&self, bare: bool, done: &Done, began: Duration, before: &Spent, after: &Spent) -> Round {
         let sum = self.ledger.sum(done.numbers.clone());
         let delivering = self.ledger.last_arrival().saturating_sub(began).as_secs_f64().max(0.001);
+        let events = done.accepted.max(1) as f64;
+        let micros = |seconds: f64| seconds * 1e6 / events;
+        let database = after.database.zip(before.database).map(|(after, before)| after.since(before));
         Round {
             bare,
             accepted_per_s: done.accepted as f64 / done.took.as_secs_f64().max(0.001),
             delivered_per_s: sum.delivered as f64 / delivering,
             p50_ms: done.percentile_ms(0.50),
             p99_ms: done.percentile_ms(0.99),
-            cpu_us_per_event: cpu_seconds.map(|seconds| seconds * 1e6 / done.accepted.max(1) as f64),
+            cpu_us_per_event: after.cpu_seconds.zip(before.cpu_seconds).map(|(after, before)| micros(after - before)),
+            database_cpu_us_per_event: database.and_then(|cost| cost.cpu_seconds).map(micros),
+            wal_bytes_per_event: database.and_then(|cost| cost.wal_bytes).map(|bytes| bytes as f64 / events),
             sum,
             repeated: done.repeated,
         }
+    }
+}
+
+/// What the processes under test and their database have used up to a moment.
+struct Spent {
+    /// `None` when the processes are somebody else's.
+    cpu_seconds: Option<f64>,
+    database: Option<database::Cost>,
+}
+
+impl Spent {
+    async fn so_far(processes: &[&Process], database: Option<&Gauge>) -> anyhow::Result<Self> {
+        let mut cpu_seconds = None;
+        for process in processes {
+            cpu_seconds = Some(cpu_seconds.unwrap_or_default() + process.cpu_seconds()?);
+        }
+        let database = match database {
+            Some(gauge) => Some(gauge.cost().await),
+            None => None,
+        };
+        Ok(Self { cpu_seconds, database })
     }
 }
 
@@ -285,77 +309,4 @@ async fn wait_until_quiet(ledger: &Ledger, numbers: std::ops::Range<u64>) {
             progress = (ledger.arrived(), Instant::now());
         }
     }
-}
-
-fn show_round(round: &Round) {
-    let name = if round.bare { "bare gateway" } else { "postroom" };
-    let cpu = round.cpu_us_per_event.map(|us| format!(", {us:.0} us CPU per event")).unwrap_or_default();
-    output::note(format!(
-        "{} {:.0} accepted/s, {:.0} delivered/s, p50 {:.1} ms, p99 {:.1} ms{cpu}",
-        styled(STRONG, format!("{name:<12}")),
-        round.accepted_per_s,
-        round.delivered_per_s,
-        round.p50_ms,
-        round.p99_ms,
-    ));
-}
-
-fn median(rounds: &[&Round], figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
-    let mut figures: Vec<f64> = rounds.iter().filter_map(|round| figure(round)).collect();
-    figures.sort_unstable_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
-fn rounded(value: Option<f64>, decimals: i32) -> Value {
-    let factor = 10_f64.powi(decimals);
-    value.map_or(Value::Null, |value| json!((value * factor).round() / factor))
-}
-
-fn report(args: &BenchArgs, bench: &Bench, rounds: &[Round]) -> anyhow::Result<ExitCode> {
-    let (bare, ours): (Vec<&Round>, Vec<&Round>) = rounds.iter().partition(|round| round.bare);
-    let ratio = |figure: fn(&Round) -> f64| {
-        let of = |rounds: &[&Round]| median(rounds, |round| Some(figure(round)));
-        of(&ours).zip(of(&bare)).map(|(ours, bare)| ours / bare)
-    };
-    let (accepted_ratio, delivered_ratio) = (ratio(|r| r.accepted_per_s), ratio(|r| r.delivered_per_s));
-    let worse = accepted_ratio.zip(delivered_ratio).map(|(accepted, delivered)| accepted.min(delivered));
-    let total = |figure: fn(&ledger::Sum) -> u64| ours.iter().map(|round| figure(&round.sum)).sum::<u64>();
-    let (lost, altered) = (total(|s| s.lost), total(|s| s.altered));
-    let invented = bench.ledger.sum(0..bench.ledger.sent()).invented;
-    let mut last = json!({
-        "accepted_per_s": rounded(median(&ours, |r| Some(r.accepted_per_s)), 0),
-        "delivered_per_s": rounded(median(&ours, |r| Some(r.delivered_per_s)), 0),
-        "p50_ms": rounded(median(&ours, |r| Some(r.p50_ms)), 2),
-        "p99_ms": rounded(median(&ours, |r| Some(r.p99_ms)), 2),
-        "accepted": total(|s| s.accepted),
-        "delivered": total(|s| s.delivered),
-        "lost": lost,
-        "invented": invented,
-        "altered": altered,
-        "doubled": total(|s| s.doubled),
-        "repeated": ours.iter().map(|round| round.repeated).sum::<u64>(),
-        "concurrency": args.concurrency,
-        "body_bytes": args.body_bytes,
-        "rounds": args.rounds,
-    });
-    if let Some(server) = &bench.server {
-        last["cpu_us_per_event"] = rounded(median(&ours, |r| r.cpu_us_per_event), 1);
-        last["memory_mib"] = rounded(server.memory_mib(), 1);
-    }
-    if args.bare {
-        last["ratio_to_bare"] = rounded(worse, 3);
-        last["accepted_ratio_to_bare"] = rounded(accepted_ratio, 3);
-        last["delivered_ratio_to_bare"] = rounded(delivered_ratio, 3);
-        last["bare_accepted_per_s"] = rounded(median(&bare, |r| Some(r.accepted_per_s)), 0);
-        last["bare_delivered_per_s"] = rounded(median(&bare, |r| Some(r.delivered_per_s)), 0);
-        last["bare_cpu_us_per_event"] = rounded(median(&bare, |r| r.cpu_us_per_event), 1);
-    }
-    if !args.json {
-        output::line(styled(
-            FAINT,
-            "medians of the rounds; the generator, the receiver and the server share this machine",
-        ))?;
-    }
-    output::json(&last)?;
-    Ok(if lost + altered + invented > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -14,6 +14,8 @@ use crate::cli::client::Client;
 
 /// What a server of the bench's own was given.
 pub struct Prepared {
+    /// Ids of the organizations made.
+    pub organizations: Vec<String>,
     /// Webhooks from outside.
     pub inbound: Kind,
     /// The organizations' own events.
@@ -29,33 +31,41 @@ pub fn source_secret() -> String {
 pub async fn prepare(
     server: SocketAddr,
     admin_token: &str,
+    run: &str,
     secret: &str,
     shape: &Shape,
     receiver: SocketAddr,
 ) -> anyhow::Result<Prepared> {
     let url = format!("http://{server}");
     let admin = Client::new(&url, &Secret::from(admin_token), None)?;
-    let keys = try_join_all((0..shape.organizations).map(|number| {
+    let made = try_join_all((0..shape.organizations).map(|number| {
         let (admin, url) = (&admin, &url);
         async move {
-            let body =
-                json!({ "name": format!("Bench {number}"), "slug": format!("bench-{number}"), "plan": "premium" });
+            let (name, slug) = (format!("Bench {run} {number}"), slug(run, number));
+            let body = json!({ "name": name, "slug": slug, "plan": "premium" });
             let made = admin.post("/v1/tenants", Some(&body)).await?;
             let key = made["api_key"]["secret"].as_str().context("a new tenant has an API key")?.to_owned();
             let client = Client::new(url, &Secret::from(key.as_str()), None)?;
             make_source(&client, "github", secret).await?;
             make_endpoints(&client, number, shape.endpoints, receiver).await?;
-            anyhow::Ok(key)
+            let id = made["organization"]["id"].as_str().context("a new tenant has an organization")?.to_owned();
+            anyhow::Ok((id, key))
         }
     }))
     .await
     .context("the server could not be prepared for the bench")?;
-    let paths = (0..shape.organizations).map(|number| format!("/in/bench-{number}/github")).collect();
-    let keys: anyhow::Result<Vec<_>> = keys.iter().map(|key| bearer(key)).collect();
+    let paths = (0..shape.organizations).map(|number| format!("/in/{}/github", slug(run, number))).collect();
+    let keys: anyhow::Result<Vec<_>> = made.iter().map(|(_, key)| bearer(key)).collect();
     Ok(Prepared {
+        organizations: made.into_iter().map(|(id, _)| id).collect(),
         inbound: Kind::Inbound { key: Arc::new(hmac_key(secret)), paths },
         own: Kind::Own { keys: keys?.into() },
     })
+}
+
+/// Unlike those of every other run, because a database may have seen one before.
+fn slug(run: &str, number: u64) -> String {
+    format!("bench-{run}-{number}")
 }
 
 async fn make_source(client: &Client, name: &str, secret: &str) -> anyhow::Result<Value> {

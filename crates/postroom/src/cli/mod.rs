@@ -5,6 +5,8 @@
 mod beside;
 pub(crate) mod client;
 mod config;
+mod keys;
+mod migrate;
 pub(crate) mod output;
 mod provider_args;
 mod resources;
@@ -41,14 +43,14 @@ enum Command {
     /// The server: everything in one process, no settings needed
     Serve(serve::ServeArgs),
     /// Bring the database to this program's version, or back
-    Migrate(beside::MigrateArgs),
+    Migrate(migrate::MigrateArgs),
     /// Encryption keys: print a fresh one, or encrypt every secret anew
     #[command(subcommand)]
-    Keys(beside::KeysCommand),
+    Keys(keys::KeysCommand),
     /// API keys of an organization
     #[command(subcommand)]
     Apikey(beside::ApiKeyCommand),
-    /// Put sample data into the data directory
+    /// Put sample data into the database
     Seed(seed::SeedArgs),
     /// Check or show the settings
     #[command(subcommand)]
@@ -122,8 +124,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => return server_runtime()?.block_on(crate::demo::run(args)),
         Command::Serve(args) => return server_runtime()?.block_on(serve::serve(args)),
-        Command::Migrate(args) => beside::migrate(args),
-        Command::Keys(command) => beside::keys(command),
+        Command::Migrate(args) => client_runtime()?.block_on(migrate::migrate(args)),
+        Command::Keys(command) => client_runtime()?.block_on(keys::keys(command)),
         Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
         Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),
         Command::Sign(args) => return args.run(),

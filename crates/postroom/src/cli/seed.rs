@@ -26,7 +26,7 @@ const LOOK_AT: PageRequest = PageRequest { limit: 250, after: None };
 /// Where to put the sample data.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It works beside a running server on the same data directory. Secrets and the API key are shown this once."
+    after_help = "It works beside a running server on the same database. Secrets and the API key are shown this once."
 )]
 pub struct SeedArgs {
     /// Print JSON
@@ -47,7 +47,7 @@ struct Made {
 /// Makes organization `acme-corp` with sources, an endpoint and an API key, as far as they are not there.
 ///
 /// # Errors
-/// When the data directory cannot be used.
+/// When the database cannot be used.
 pub async fn seed(args: SeedArgs) -> anyhow::Result<()> {
     let config = beside::settings(&args.flags)?;
     let storage = beside::open(&config).await?;

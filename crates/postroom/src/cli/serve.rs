@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{self, FAINT, GOOD, STRONG, styled};
-use crate::config::{Config, Flags, Loaded};
+use crate::config::{Config, Database, Flags, Loaded};
 use crate::run::{Server, local_url};
 use crate::{logging, process, telemetry};
 
@@ -42,7 +42,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let url = local_url(&listener)?;
     let stop = CancellationToken::new();
     let mut signals = process::stop_signals()?;
-    let server = Server::open(&config, listener, stop.clone()).await?;
+    let server = tokio::select! {
+        server = Server::open(&config, listener, stop.clone()) => server?,
+        signal = signals() => anyhow::bail!("{signal}: ended before it was ready"),
+    };
     say_ready(&config, &url)?;
     let serving = server.serve(stop.clone());
     tokio::pin!(serving);
@@ -87,7 +90,13 @@ fn say_ready(config: &Config, url: &str) -> anyhow::Result<()> {
     }
     let row = |label: &str, text: &str| output::line(format!("  {}  {text}", styled(FAINT, format!("{label:<9}"))));
     output::line(format!("\n{} at {}\n", styled(GOOD, "Postroom is ready"), styled(STRONG, url)))?;
-    row("data", &config.data_dir.display().to_string())?;
+    row(
+        "data",
+        &match &config.database {
+            Database::Embedded(data_dir) => data_dir.display().to_string(),
+            Database::Postgres(database) => format!("PostgreSQL {}", output::plain(&database.place()?)),
+        },
+    )?;
     row("API", &format!("{url}/docs"))?;
     row("begin", "postroom seed                     an organization with sources, an endpoint and an API key")?;
     row("", "export POSTROOM_API_KEY=prk_...")?;

@@ -4,6 +4,7 @@
 //! where its value came from. Nothing else of the program reads the environment for settings, and a value that was not
 //! understood never falls back to a default.
 
+mod database;
 mod layers;
 mod parse;
 pub mod settings;
@@ -12,7 +13,6 @@ mod tests;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -20,6 +20,7 @@ use postroom_domain::Secret;
 use postroom_domain::delivery::RetrySchedule;
 use url::Url;
 
+pub use database::{Database, Postgres, Roles};
 use layers::{Given, Layers};
 pub use layers::{Origin, Problem};
 pub use settings::{Flags, SETTINGS, Setting};
@@ -29,13 +30,15 @@ pub use settings::{Flags, SETTINGS, Setting};
 pub struct Config {
     /// Address to listen on; port 0 picks one.
     pub listen: SocketAddr,
-    /// Directory of the database and of generated keys.
-    pub data_dir: PathBuf,
+    /// Where everything is stored.
+    pub database: Database,
+    /// Which parts run.
+    pub roles: Roles,
     /// How the outside reaches this server; `None` is derived from the address that was bound.
     pub public_url: Option<Url>,
     /// Bearer token with super admin rights.
     pub admin_token: Option<Secret>,
-    /// Encryption keys; `None` keeps them in the data directory.
+    /// Encryption keys; `None` keeps them in the data directory of the embedded engine.
     pub encryption_keys: Option<Secret>,
     /// Waits between attempts.
     pub retry_schedule: RetrySchedule,
@@ -98,11 +101,21 @@ impl Loaded {
         Self::read_from(flags, std::env::vars_os())
     }
 
+    /// Reads the settings of this process for work on the schema alone, which needs no encryption keys.
+    #[must_use]
+    pub fn read_without_keys(flags: &Flags) -> Self {
+        Self::judge(Layers::read(flags, std::env::vars_os()), false)
+    }
+
     /// Reads the settings from a given environment.
     pub fn read_from(flags: &Flags, environment: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let mut layers = Layers::read(flags, environment);
+        Self::judge(Layers::read(flags, environment), true)
+    }
+
+    fn judge(mut layers: Layers, needs_keys: bool) -> Self {
         let shown = SETTINGS.iter().map(|setting| show(setting, layers.values.get(setting.key))).collect();
         let config = check(&mut layers);
+        database::check(&mut layers, &config, needs_keys);
         let config = if layers.problems.is_empty() { Ok(config) } else { Err(Problems(layers.problems)) };
         Self { config, shown, warnings: layers.warnings }
     }
@@ -121,7 +134,8 @@ fn check(layers: &mut Layers) -> Config {
     let days = |days: u64| Duration::from_secs(days * 24 * 3600);
     let config = Config {
         listen: take(layers, "listen", "127.0.0.1:8080", parse::address),
-        data_dir: take(layers, "data_dir", "./postroom-data", parse::path),
+        database: database::take(layers),
+        roles: take(layers, "roles", "all", parse::roles),
         public_url: take_optional(layers, "public_url", parse::public_url),
         admin_token: take_optional(layers, "admin_token", parse::admin_token),
         encryption_keys: take_optional(layers, "encryption_keys", parse::encryption_keys),

@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use postroom_domain::Secret;
 use postroom_domain::delivery::RetrySchedule;
 use postroom_domain::keyring::Keyring;
+use postroom_storage::postgres::DatabaseUrl;
 use url::Url;
 
-use super::printable;
+use super::{Roles, printable};
 
 type Parsed<T> = Result<T, String>;
 
@@ -86,6 +87,33 @@ pub(super) fn encryption_keys(text: &str) -> Parsed<Secret> {
     let keys = Secret::from(text);
     Keyring::parse(&keys).map_err(|error| error.to_string())?;
     Ok(keys)
+}
+
+pub(super) fn database_url(text: &str) -> Parsed<Secret> {
+    let url = Secret::from(text);
+    DatabaseUrl::parse(&url).map_err(|error| error.to_string())?;
+    Ok(url)
+}
+
+pub(super) fn roles(text: &str) -> Parsed<Roles> {
+    if text == "all" {
+        return Ok(Roles::ALL);
+    }
+    let mut roles = Roles { receiver: false, api: false, worker: false };
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "receiver" => roles.receiver = true,
+            "api" => roles.api = true,
+            "worker" => roles.worker = true,
+            "dashboard" => {
+                return Err(
+                    "this version has no dashboard: leave it out; there are receiver, api and worker".to_owned()
+                );
+            }
+            _ => return Err(format!("{:?} is no role: there are receiver, api and worker", printable(name))),
+        }
+    }
+    Ok(roles)
 }
 
 pub(super) fn public_url(text: &str) -> Parsed<Url> {

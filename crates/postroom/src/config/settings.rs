@@ -77,7 +77,8 @@ settings! {
     flags {
         /// Address and port to listen on. Port 0 picks a free port and prints it.
         listen = "127.0.0.1:8080",
-        /// Directory of the database and of the encryption keys that Postroom makes itself.
+        /// Directory of the embedded engine's database and of the encryption keys that Postroom makes itself. Not used on
+        /// PostgreSQL.
         data_dir = "./postroom-data",
         /// How the outside reaches this server: shown in links, and part of what Mandrill signs. Scheme and host only.
         public_url = "http:// and the address it listens on",
@@ -95,15 +96,38 @@ settings! {
         dedupe_days = "7",
         /// Events, deliveries and attempts older than this many days are deleted, in bounded steps (1 to 3650).
         retention_days = "30",
+        /// Which parts this process runs, separated by commas: receiver (`/in/...`), api (`/v1/...`), worker (deliveries
+        /// and upkeep). On PostgreSQL every process may run other parts, as long as some run each; the embedded engine
+        /// has one process, which runs all.
+        roles = "all",
     }
     secrets {
         /// Bearer token with super admin rights, for automation: at least 32 characters. Without it nobody has these
         /// rights over HTTP.
         admin_token = "none",
         /// Keys that encrypt secrets at rest, base64 of 32 bytes each, newest first, separated by commas. Without it
-        /// one is made in the data directory (encryption.keys, readable by its owner only). `postroom keys generate`
-        /// prints one.
+        /// one is made in the data directory (encryption.keys, readable by its owner only); on PostgreSQL it must be set,
+        /// to the same for every process. `postroom keys generate` prints one.
         encryption_keys = "made in the data directory",
+        /// PostgreSQL 15 or newer in place of the embedded engine: postgres://user:password@host:port/database. Its user
+        /// owns nothing; `postroom migrate` grants it what the parts of the process need. Every process of an
+        /// installation has the same database and the same encryption keys.
+        database_url = "none: the embedded engine",
+        /// A login of its own for the part that proves callers: it reads API keys and no signing secret.
+        database_url_authorizer = "POSTROOM_DATABASE_URL",
+        /// A login of its own for the part that accepts events: it reads sources and appends events.
+        database_url_receiver = "POSTROOM_DATABASE_URL",
+        /// A login of its own for the part that delivers: it reads endpoints and events, no API key.
+        database_url_worker = "POSTROOM_DATABASE_URL",
+        /// A login of its own for the API: it sees one organization at a time.
+        database_url_api = "POSTROOM_DATABASE_URL",
+        /// A login of its own for the part that shows and moves deliveries and dead letters: no secrets, no payloads.
+        database_url_dead_letter = "POSTROOM_DATABASE_URL",
+        /// A login of its own for super admins and upkeep: no payloads.
+        database_url_platform = "POSTROOM_DATABASE_URL",
+        /// The login that owns the schema, for `postroom migrate` and `postroom keys rotate`. A server that has it brings
+        /// the database to its version itself when it starts; give it to few.
+        migrate_database_url = "POSTROOM_DATABASE_URL",
     }
 }
 

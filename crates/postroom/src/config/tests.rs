@@ -110,12 +110,84 @@ fn values_out_of_form_are_refused_with_what_would_be_right() {
         ("ADMIN_TOKEN", "k3J9sQ7xV2mZ8pL4wN6tR1yB5cF0hGd A", "visible ASCII"),
         ("ENCRYPTION_KEYS", "c2hvcnQ=", "number 1 is not base64 of exactly 32 bytes"),
         ("RETENTION_DAYS", "thirty", "whole number of days"),
+        ("ROLES", "receiver;api", "is no role: there are receiver, api and worker"),
+        ("ROLES", "receiver,", "\"\" is no role"),
+        ("ROLES", "Receiver", "is no role"),
+        ("ROLES", "api,dashboard", "this version has no dashboard: leave it out"),
+        ("ROLES", "receiver", "on the embedded engine one process runs all parts: unset it, or set database_url"),
+        ("DATABASE_URL_WORKER", "postgres://w:x@h/d", "means nothing without database_url"),
+        ("MIGRATE_DATABASE_URL", "postgres://o:x@h/d", "means nothing without database_url"),
     ];
     for (key, value, expected) in cases {
         let name = format!("POSTROOM_{key}");
         let found = problems(load(None, &[(name.as_str(), value)], None));
         assert_eq!(found.len(), 1, "{key}={value}: {found:?}");
         assert!(found[0].contains(expected), "{key}={value}: {found:?}");
+    }
+}
+
+const DATABASE_URL: &str = "postgres://postroom:hunter2@127.0.0.1:5432/postroom";
+
+/// Settings of a process on PostgreSQL, with one more.
+fn on_postgres(name: &str, value: &str) -> Loaded {
+    let keys = postroom_domain::keyring::Keyring::generate();
+    let environment = [
+        ("POSTROOM_DATABASE_URL", DATABASE_URL),
+        ("POSTROOM_ENCRYPTION_KEYS", keys.expose_str().unwrap()),
+        (name, value),
+    ];
+    load(None, &environment, None)
+}
+
+#[test]
+fn every_part_can_have_a_login_of_its_own_and_the_rest_share_one() {
+    let loaded = on_postgres("POSTROOM_DATABASE_URL_DEAD_LETTER", "postgres://letters:hunter3@127.0.0.1/postroom");
+    let shown: Vec<&str> = loaded.shown.iter().map(|shown| shown.value.as_str()).collect();
+    assert!(!shown.concat().contains("hunter"), "{shown:?}");
+    let config = loaded.config.unwrap();
+    assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+    let Database::Postgres(database) = config.database else { panic!("{:?}", config.database) };
+    assert_eq!(database.part_urls.keys().collect::<Vec<_>>(), [&postroom_storage::postgres::Part::DeadLetter]);
+    assert_eq!(database.logins().unwrap().len(), 2);
+    assert!(database.migrate_url.is_none());
+}
+
+#[test]
+fn a_process_on_postgresql_may_run_any_parts() {
+    for (text, receiver, api, worker) in
+        [("receiver", true, false, false), ("worker,api", false, true, true), ("all", true, true, true)]
+    {
+        let config = on_postgres("POSTROOM_ROLES", text).config.unwrap();
+        assert_eq!(config.roles, Roles { receiver, api, worker }, "{text}");
+    }
+}
+
+#[test]
+fn postgresql_needs_encryption_keys_that_every_process_has() {
+    let environment = [("POSTROOM_DATABASE_URL", DATABASE_URL)];
+    let found = problems(load(None, &environment, None));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("encryption_keys: must be set on PostgreSQL"), "{found:?}");
+    assert!(found[0].contains("`postroom keys generate` prints one"), "{found:?}");
+}
+
+#[test]
+fn a_wrong_database_url_is_refused_with_what_to_do_and_is_not_repeated() {
+    for (value, expected) in [
+        ("hunter2", "give postgres://user:password@host:port/database"),
+        ("mysql://u:hunter2@h/d", "does not begin with postgres://"),
+        ("postgres://u:hun@ter2@h/d", "write special characters in percent form"),
+        ("postgres://u:hunter2@h/d?sslmode=none", "sslmode is"),
+        ("postgres://u:hunter2@h/d?pool_size=1000000", "means nothing here"),
+        ("postgres://u:hunter2@h:0/d", "port"),
+    ] {
+        for name in ["POSTROOM_DATABASE_URL_WORKER", "POSTROOM_MIGRATE_DATABASE_URL"] {
+            let found = problems(on_postgres(name, value));
+            assert_eq!(found.len(), 1, "{value}: {found:?}");
+            assert!(found[0].contains(expected) && !found[0].contains("hunter2"), "{value}: {found:?}");
+        }
+        let found = problems(load(None, &[("POSTROOM_DATABASE_URL", value)], None)).concat();
+        assert!(found.contains(expected) && !found.contains("hunter2"), "{value}: {found}");
     }
 }
 
@@ -130,6 +202,8 @@ fn good_values_of_every_form_are_taken() {
         ("ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8, ::1/128"),
         ("ADMIN_TOKEN", TOKEN),
         ("RETRY_SCHEDULE", "1"),
+        ("ROLES", "all"),
+        ("ROLES", "worker, receiver,api"),
     ] {
         let name = format!("POSTROOM_{key}");
         assert_eq!(problems(load(None, &[(name.as_str(), value)], None)), Vec::<String>::new(), "{key}={value}");

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
-use super::support::{Receiver, Server, postroom, run, stderr, stdout, wait_until, write};
+use super::support::{Engine, Receiver, Server, postroom, run, stderr, stdout, wait_until, write};
 
 /// Every command and subcommand there is, read from the help itself.
 fn all_commands() -> Vec<Vec<String>> {
@@ -97,9 +97,8 @@ fn a_failure_is_one_plain_sentence_and_exit_code_1() {
     }
 }
 
-#[test]
-fn a_reader_that_goes_away_is_no_panic() {
-    let server = Server::start();
+pub fn a_reader_that_goes_away_is_no_panic(engine: Engine) {
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", None);
     let loud: &[&[&str]] = &[
         &["--help"],
@@ -123,10 +122,9 @@ fn a_reader_that_goes_away_is_no_panic() {
     }
 }
 
-#[test]
-fn data_comes_from_files_pipes_and_arguments_and_everything_else_is_refused() {
+pub fn data_comes_from_files_pipes_and_arguments_and_everything_else_is_refused(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     let dir = tempfile::tempdir().unwrap();
     let good = write(dir.path(), "good.json", "{\"a\": [1, 2]}\n");
@@ -179,10 +177,9 @@ fn data_comes_from_files_pipes_and_arguments_and_everything_else_is_refused() {
     }
 }
 
-#[test]
-fn tail_follows_live_and_ends_with_ctrl_c() {
+pub fn tail_follows_live_and_ends_with_ctrl_c(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     let mut tail = server
         .command(&["tail", "--json"])
@@ -223,10 +220,9 @@ fn output_for_pipes_and_plain_terminals_has_no_colours() {
     assert!(!run(&["frobnicate"]).stderr.contains(&0x1b));
 }
 
-#[test]
-fn many_events_are_sent_at_a_rate_and_added_up() {
+pub fn many_events_are_sent_at_a_rate_and_added_up(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     let arguments = ["send", "--type", "load.test", "--count", "50", "--rate", "500", "--json"];
     let output = server.command(&arguments).env("POSTROOM_API_KEY", &tenant.key).output().unwrap();
@@ -234,15 +230,14 @@ fn many_events_are_sent_at_a_rate_and_added_up() {
     assert_eq!((&sum["accepted"], &sum["deliveries"]), (&50.into(), &50.into()), "{sum}");
 }
 
-#[test]
-fn sample_webhooks_are_sent_signed_and_a_wrong_secret_is_told() {
+pub fn sample_webhooks_are_sent_signed_and_a_wrong_secret_is_told(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     tenant.source("stripe", "whsec_right");
     let url = format!("{}/in/acme/stripe", server.url);
-    let right = write(server.dir.path(), "right", "whsec_right\n");
-    let wrong = write(server.dir.path(), "wrong", "whsec_wrong\n");
+    let right = write(server.dir(), "right", "whsec_right\n");
+    let wrong = write(server.dir(), "wrong", "whsec_wrong\n");
     let send = |file: &std::path::Path, more: &[&str]| {
         let arguments = ["send", "--provider", "stripe", "--to", &url, "--secret-file", file.to_str().unwrap()];
         server.command(&arguments).args(more).output().unwrap()

@@ -4,16 +4,15 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use super::support::{Receiver, Server, postroom, stderr, stdout};
+use super::support::{Engine, Place, Receiver, Server, postroom, stderr, stdout};
 
 fn one_json(output: &std::process::Output) -> Value {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-#[test]
-fn seed_makes_everything_once() {
-    let server = Server::start();
+pub fn seed_makes_everything_once(engine: Engine) {
+    let server = Server::start(engine);
     let first = one_json(&server.run(&["seed", "--json"]));
     assert_eq!(first["organization"], "acme-corp");
     assert!(first["sources"].as_array().unwrap().len() >= 6);
@@ -22,9 +21,8 @@ fn seed_makes_everything_once() {
     assert_eq!(second, json!({ "organization": "acme-corp", "sources": [], "endpoint": null, "api_key": null }));
 }
 
-#[test]
-fn an_api_key_made_beside_a_running_server_works_at_once() {
-    let server = Server::start();
+pub fn an_api_key_made_beside_a_running_server_works_at_once(engine: Engine) {
+    let server = Server::start(engine);
     server.tenant("Acme", None);
     let made = server.run(&["apikey", "create", "--organization", "acme", "--name", "reader", "--scopes", "read"]);
     assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
@@ -37,12 +35,11 @@ fn an_api_key_made_beside_a_running_server_works_at_once() {
     assert!(stderr(&send).contains("403"), "{}", stderr(&send));
 }
 
-#[test]
-fn an_api_key_for_nobody_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+pub fn an_api_key_for_nobody_is_refused(engine: Engine) {
+    let place = Place::new(engine);
     let make = |arguments: &[&str]| {
         let base = ["apikey", "create", "--organization", "nobody", "--name", "x"];
-        postroom().args(base).args(arguments).current_dir(dir.path()).output().unwrap()
+        place.command(&base).args(arguments).output().unwrap()
     };
     let output = make(&[]);
     assert_eq!(output.status.code(), Some(1));
@@ -52,8 +49,8 @@ fn an_api_key_for_nobody_is_refused() {
 
 #[test]
 fn generated_keys_are_private_and_each_is_new() {
-    let server = Server::start();
-    let file = server.dir.path().join("postroom-data/encryption.keys");
+    let server = Server::start(Engine::Embedded);
+    let file = server.dir().join("postroom-data/encryption.keys");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let (one, two) = (stdout(&server.run(&["keys", "generate"])), stdout(&server.run(&["keys", "generate"])));
     assert_ne!(one, two);
@@ -63,7 +60,7 @@ fn generated_keys_are_private_and_each_is_new() {
 #[test]
 fn rotated_keys_open_everything_and_the_old_one_is_not_needed_any_more() {
     let receiver = Receiver::answering(&[200]);
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Embedded);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     tenant.source("github", "s3cret");
     let rotate = server.run(&["keys", "rotate", "--new-key"]);
@@ -75,7 +72,7 @@ fn rotated_keys_open_everything_and_the_old_one_is_not_needed_any_more() {
     assert_eq!(rotate.status.code(), Some(0), "{}", stderr(&rotate));
     assert_eq!(server.terminate(), 0);
 
-    let file = server.dir.path().join("postroom-data/encryption.keys");
+    let file = server.dir().join("postroom-data/encryption.keys");
     let keys = std::fs::read_to_string(&file).unwrap();
     assert_eq!(keys.lines().count(), 2, "{keys}");
     std::fs::write(&file, keys.lines().next().unwrap()).unwrap();
@@ -88,9 +85,9 @@ fn rotated_keys_open_everything_and_the_old_one_is_not_needed_any_more() {
 
 #[test]
 fn keys_that_do_not_open_the_database_are_refused_and_lost_ones_are_not_made_anew() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Embedded);
     assert_eq!(server.terminate(), 0);
-    let file = server.dir.path().join("postroom-data/encryption.keys");
+    let file = server.dir().join("postroom-data/encryption.keys");
     std::fs::write(&file, stdout(&server.run(&["keys", "generate"]))).unwrap();
     let serve = server.run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(serve.status.code(), Some(1));
@@ -116,7 +113,7 @@ fn migrations_go_forward_and_back_and_not_under_a_running_server() {
     assert!(stdout(&migrate(&["down", "--yes"])).contains("took back"));
     assert!(stdout(&migrate(&["status"])).contains("missing"));
 
-    let server = Server::start();
+    let server = Server::start(Engine::Embedded);
     let up = server.run(&["migrate", "up"]);
     assert_eq!(up.status.code(), Some(1));
     assert!(stderr(&up).contains("another Postroom server is using"), "{}", stderr(&up));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::support::{ADMIN_TOKEN, Receiver, Server, post, postroom, stderr};
+use super::support::{ADMIN_TOKEN, Engine, Receiver, Server, post, postroom, stderr};
 
 fn readme() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
@@ -41,10 +41,9 @@ fn every_command_of_the_readme_exists() {
     }
 }
 
-#[test]
-fn the_readme_s_requests_make_an_organization_receive_and_send() {
+pub fn the_readme_s_requests_make_an_organization_receive_and_send(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let mut tenant = shown_request("/v1/tenants");
     tenant["target_url"] = receiver.url().into();
     let (status, made) = post(&format!("{}/v1/tenants", server.url), ADMIN_TOKEN, &tenant);

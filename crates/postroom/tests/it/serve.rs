@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::{ADMIN_TOKEN, Receiver, Server, bearer, post, postroom, request, stderr, wait_until, write};
+use super::support::{
+    ADMIN_TOKEN, Engine, Receiver, Server, bearer, post, postroom, request, stderr, wait_until, write,
+};
 
-#[test]
-fn a_signed_webhook_arrives_byte_for_byte_and_signed_for_its_endpoint() {
+pub fn a_signed_webhook_arrives_byte_for_byte_and_signed_for_its_endpoint(engine: Engine) {
     let receiver = Receiver::answering(&[200]);
-    let server = Server::start();
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme Corp", Some(&receiver.url()));
     tenant.source("github", "s3cret");
     let url = format!("{}/in/acme-corp/github", server.url);
@@ -37,10 +38,9 @@ fn a_signed_webhook_arrives_byte_for_byte_and_signed_for_its_endpoint() {
     verifier.verify(&arrived.body, &signature).unwrap();
 }
 
-#[test]
-fn a_failing_endpoint_is_tried_again_and_its_dead_letter_can_be_requeued_by_command() {
+pub fn a_failing_endpoint_is_tried_again_and_its_dead_letter_can_be_requeued_by_command(engine: Engine) {
     let receiver = Receiver::answering(&[500, 503, 200]);
-    let server = Server::start_with(&[("POSTROOM_RETRY_SCHEDULE", "1")]);
+    let server = Server::start_with(engine, &[("POSTROOM_RETRY_SCHEDULE", "1")]);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     let command = |arguments: &[&str]| server.command(arguments).env("POSTROOM_API_KEY", &tenant.key).output().unwrap();
     assert_eq!(command(&["send", "--type", "order.paid"]).status.code(), Some(0));
@@ -60,10 +60,9 @@ fn a_failing_endpoint_is_tried_again_and_its_dead_letter_can_be_requeued_by_comm
     });
 }
 
-#[test]
-fn an_accepted_event_survives_a_kill_before_its_delivery() {
+pub fn an_accepted_event_survives_a_kill_before_its_delivery(engine: Engine) {
     let receiver = Receiver::answering(&[500, 200]);
-    let mut server = Server::start_with(&[("POSTROOM_RETRY_SCHEDULE", "2")]);
+    let mut server = Server::start_with(engine, &[("POSTROOM_RETRY_SCHEDULE", "2")]);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     let (status, sent) = tenant.post("/v1/events", &json!({ "type": "a.b", "data": {} }));
     assert_eq!(status, 202);
@@ -73,10 +72,9 @@ fn an_accepted_event_survives_a_kill_before_its_delivery() {
     assert_eq!(receiver.next().header("webhook-id"), sent["id"].as_str().unwrap());
 }
 
-#[test]
-fn on_sigterm_an_attempt_under_way_ends_and_the_exit_code_is_0() {
+pub fn on_sigterm_an_attempt_under_way_ends_and_the_exit_code_is_0(engine: Engine) {
     let receiver = Receiver::answering_after(&[200], Duration::from_secs(2));
-    let mut server = Server::start();
+    let mut server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     tenant.post("/v1/events", &json!({ "type": "a.b", "data": {} }));
     receiver.next();
@@ -88,10 +86,9 @@ fn on_sigterm_an_attempt_under_way_ends_and_the_exit_code_is_0() {
     assert!(receiver.is_quiet(), "and is not made again");
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
+pub fn a_second_signal_ends_it_at_once(engine: Engine) {
     let receiver = Receiver::answering_after(&[200], Duration::from_secs(14));
-    let mut server = Server::start();
+    let mut server = Server::start(engine);
     let tenant = server.tenant("Acme", Some(&receiver.url()));
     tenant.post("/v1/events", &json!({ "type": "a.b", "data": {} }));
     receiver.next();
@@ -107,11 +104,11 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn it_does_not_start_where_it_cannot_serve_and_says_what_to_do() {
-    let server = Server::start();
+    let server = Server::start(Engine::Embedded);
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "file", "");
     let address = server.url.trim_start_matches("http://");
-    let data = server.dir.path().join("postroom-data");
+    let data = server.dir().join("postroom-data");
     let cases: &[(&[&str], &str)] = &[
         (&["--listen", address], "is in use by another program: stop it, or choose another address with --listen"),
         (&["--listen", "203.0.113.7:8080"], "is no address of this machine"),
@@ -133,9 +130,9 @@ fn it_does_not_start_where_it_cannot_serve_and_says_what_to_do() {
 
 #[test]
 fn a_damaged_database_is_refused_with_what_to_do() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Embedded);
     assert_eq!(server.terminate(), 0);
-    let database = server.dir.path().join("postroom-data/postroom.db");
+    let database = server.dir().join("postroom-data/postroom.db");
     let mut bytes = std::fs::read(&database).unwrap();
     bytes[..64].fill(0xff);
     std::fs::write(&database, &bytes).unwrap();
@@ -145,9 +142,8 @@ fn a_damaged_database_is_refused_with_what_to_do() {
     assert_eq!(std::fs::read(&database).unwrap(), bytes, "it was left as it is");
 }
 
-#[test]
-fn health_and_metrics_are_there_and_the_log_is_json_without_secrets() {
-    let server = Server::start();
+pub fn health_and_metrics_are_there_and_the_log_is_json_without_secrets(engine: Engine) {
+    let server = Server::start(engine);
     let tenant = server.tenant("Acme", None);
     tenant.source("stripe", "whsec_planted_secret_of_a_source");
     for path in ["/livez", "/readyz", "/openapi.json", "/docs"] {
@@ -161,7 +157,7 @@ fn health_and_metrics_are_there_and_the_log_is_json_without_secrets() {
     {
         assert!(metrics.contains(name), "{name}");
     }
-    let log = std::fs::read_to_string(server.dir.path().join("log")).unwrap();
+    let log = std::fs::read_to_string(server.dir().join("log")).unwrap();
     for line in log.lines() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
@@ -170,9 +166,8 @@ fn health_and_metrics_are_there_and_the_log_is_json_without_secrets() {
     }
 }
 
-#[test]
-fn an_idle_server_is_small_and_uses_no_processor() {
-    let server = Server::start();
+pub fn an_idle_server_is_small_and_uses_no_processor(engine: Engine) {
+    let server = Server::start(engine);
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let resident: u64 =
         status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap();

@@ -1,12 +1,16 @@
-//! A server as its own process, a receiver, and plain HTTP over a socket.
+//! A server as its own process on either engine, a receiver, and plain HTTP over a socket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use postroom_domain::Secret;
+use postroom_domain::keyring::Keyring;
+use postroom_storage::postgres::migrate;
+use postroom_testkit::postgres::{APP_ROLE, Database};
 use serde_json::{Value, json};
 
 pub const ADMIN_TOKEN: &str = "k3J9sQ7xV2mZ8pL4wN6tR1yB5cF0hGdA";
@@ -48,27 +52,129 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A server in a temporary directory, killed at the end of the test.
-pub struct Server {
+/// What stores.
+#[derive(Clone, Copy)]
+pub enum Engine {
+    Embedded,
+    Postgres,
+}
+
+/// A working directory, and a database that goes with its test.
+pub struct Place {
     pub dir: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    /// On PostgreSQL.
+    pub database: Option<Database>,
+}
+
+impl Place {
+    pub fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Embedded => {
+                let dir = tempfile::tempdir().expect("a temporary directory");
+                Self { dir, environment: Vec::new(), database: None }
+            }
+            Engine::Postgres => Self::on(wait_for(async {
+                let migrate = async |owner_url: &str| {
+                    let logins = [migrate::AppLogin::of_all_parts(APP_ROLE)];
+                    migrate::up(&Secret::from(owner_url), &logins).await.expect("a migrated database");
+                };
+                Database::from_template(&migrate::schema(), migrate).await
+            })),
+        }
+    }
+
+    /// With this PostgreSQL database, and encryption keys for it.
+    pub fn on(database: Database) -> Self {
+        let keys = Keyring::generate().expose_str().expect("keys are text").to_owned();
+        let environment = vec![
+            ("POSTROOM_DATABASE_URL".to_owned(), database.app_url()),
+            ("POSTROOM_ENCRYPTION_KEYS".to_owned(), keys),
+        ];
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { dir, environment, database: Some(database) }
+    }
+
+    /// The database, of a test that is of PostgreSQL alone.
+    pub fn database(&self) -> &Database {
+        self.database.as_ref().expect("this place is on PostgreSQL")
+    }
+
+    /// The value of one of its settings.
+    pub fn setting(&self, name: &str) -> String {
+        self.environment.iter().find(|(known, _)| known == name).expect("a setting of this place").1.clone()
+    }
+
+    /// A command with this place's settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = postroom();
+        command.args(arguments).envs(self.environment.iter().cloned()).current_dir(self.dir.path());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary starts")
+    }
+
+    fn spawn(&self, environment: &[(&str, &str)]) -> (Child, String) {
+        let mut child = self
+            .command(&["serve"])
+            .env("POSTROOM_LISTEN", "127.0.0.1:0")
+            .env("POSTROOM_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::options().create(true).append(true).open(self.log()).expect("a log"))
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
+        let ready: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("no server: {}", std::fs::read_to_string(self.log()).unwrap_or_default()));
+        (child, ready["url"].as_str().expect("a URL").to_owned())
+    }
+
+    /// What the servers of this place have logged.
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+}
+
+/// Drives what only waits.
+pub fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+/// A server, killed at the end of the test.
+pub struct Server {
     pub url: String,
     child: Child,
+    /// Goes after the server.
+    pub place: Arc<Place>,
 }
 
 impl Server {
-    pub fn start() -> Self {
-        Self::start_with(&[])
+    pub fn start(engine: Engine) -> Self {
+        Self::start_with(engine, &[])
     }
 
-    pub fn start_with(environment: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (child, url) = spawn(dir.path(), environment);
-        Self { dir, url, child }
+    pub fn start_with(engine: Engine, environment: &[(&str, &str)]) -> Self {
+        Self::at(&Arc::new(Place::new(engine)), environment)
+    }
+
+    /// One more server at a place.
+    pub fn at(place: &Arc<Place>, environment: &[(&str, &str)]) -> Self {
+        let (child, url) = place.spawn(environment);
+        Self { url, child, place: place.clone() }
     }
 
     /// The same data again, after [`Server::kill`] or [`Server::terminate`].
     pub fn restart(&mut self, environment: &[(&str, &str)]) {
-        (self.child, self.url) = spawn(self.dir.path(), environment);
+        (self.child, self.url) = self.place.spawn(environment);
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.place.dir.path()
     }
 
     pub fn kill(&mut self) {
@@ -96,10 +202,10 @@ impl Server {
         self.child.id()
     }
 
-    /// A command on the same data directory, with the server's address.
+    /// A command on the same data, with the server's address.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = postroom();
-        command.args(arguments).env("POSTROOM_URL", &self.url).current_dir(self.dir.path());
+        let mut command = self.place.command(arguments);
+        command.env("POSTROOM_URL", &self.url);
         command
     }
 
@@ -124,25 +230,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn spawn(dir: &Path, environment: &[(&str, &str)]) -> (Child, String) {
-    let mut child = postroom()
-        .arg("serve")
-        .current_dir(dir)
-        .env("POSTROOM_LISTEN", "127.0.0.1:0")
-        .env("POSTROOM_ADMIN_TOKEN", ADMIN_TOKEN)
-        .env("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")
-        .envs(environment.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log"))
-        .spawn()
-        .expect("the binary starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
-    let ready: Value = serde_json::from_str(&line)
-        .unwrap_or_else(|_| panic!("no server: {}", std::fs::read_to_string(dir.join("log")).unwrap_or_default()));
-    (child, ready["url"].as_str().expect("a URL").to_owned())
 }
 
 /// One organization's way in.
