@@ -52,6 +52,24 @@ pub enum Error {
     Internal(#[source] BoxError),
 }
 
+impl Error {
+    /// The same error for one more of those who wait for the same thing.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::LimitReached { limit, resets_at } => Self::LimitReached { limit: *limit, resets_at: *resets_at },
+            Self::Overloaded => Self::Overloaded,
+            Self::Internal(source) => Self::Internal(source.to_string().into()),
+            other => Self::Unavailable(other.chain().into()),
+        }
+    }
+
+    /// An error and what is behind it, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+}
+
 /// A value that may exist only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unique {

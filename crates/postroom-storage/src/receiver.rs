@@ -25,6 +25,14 @@ pub trait Receiver: Send + Sync {
     /// all the same, so the sender has to repeat with the same id.
     async fn event_record(&self, event: NewEvent) -> Result<Recorded>;
 
+    /// Records the events that one request carried, all of them or none, in one transaction; resolves when they are
+    /// durable, with an answer for each. They are of one origin.
+    ///
+    /// # Errors
+    /// As [`event_record`](Self::event_record): then none of them is acknowledged, and a monthly limit that has room for
+    /// some only refuses all.
+    async fn event_record_all(&self, events: Vec<NewEvent>) -> Result<Vec<Recorded>>;
+
     /// Keeps a request that failed verification for its owner to see: the newest 1,000 of an organization, at most 30
     /// days. `None` when the source is over its rate (60 a minute are kept).
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>>;

@@ -29,6 +29,11 @@ impl Receiver for Sqlite {
         self.0.writer.queue.record(Box::new(record)).await
     }
 
+    async fn event_record_all(&self, events: Vec<NewEvent>) -> Result<Vec<Recorded>> {
+        let records = events.into_iter().map(|event| self.resolve(event)).collect::<Result<_>>()?;
+        self.0.writer.queue.record_all(records).await
+    }
+
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {
         if !self.0.rejection_rate.admits(rejection.source.key, rejection.received_at) {
             return Ok(None);

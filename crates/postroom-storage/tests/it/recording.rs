@@ -9,7 +9,7 @@ use postroom_storage::api::EventFilter;
 use postroom_storage::platform::OrganizationChange;
 use postroom_storage::{Error, SuperAdmin};
 
-use crate::support::{Harness, Room, pattern};
+use crate::support::{Harness, Room, new_event, pattern};
 
 pub async fn an_event_goes_to_every_endpoint_that_wants_it<H: Harness>() {
     let room = Room::<H>::new().await;
@@ -89,6 +89,39 @@ pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_fre
     assert!(room.try_send(&acme, "a", None).await.is_err(), "the count survives a restart");
     room.hands.forward(Duration::from_secs(10 * 24 * 3600));
     assert!(room.try_send(&acme, "a", None).await.is_ok(), "a new month begins");
+}
+
+pub async fn the_events_of_one_request_are_recorded_all_or_none<H: Harness>() {
+    let room = Room::<H>::new().await;
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let limit = OrganizationChange { webhook_limit: Some(Some(5)), ..OrganizationChange::default() };
+    let (by, id) = (SuperAdmin::by_operator(), acme.organization.id);
+    room.storage.platform.organization_update(by, id, limit, room.now()).await.unwrap();
+    let send = async |ids: &[&str]| {
+        let events = ids.iter().map(|id| new_event(&acme, "a", Some(id), room.now())).collect();
+        room.storage.receiver.event_record_all(events).await
+    };
+    let all = send(&["1", "2", "1", "3"]).await.unwrap();
+    let duplicates: Vec<bool> = all.iter().map(|recorded| recorded.duplicate).collect();
+    assert_eq!(duplicates, [false, false, true, false]);
+    assert_eq!(all[2].id, all[0].id);
+    assert_eq!(room.handed_over().len(), 3);
+    assert_eq!(send(&[]).await.unwrap(), []);
+
+    // Side by side, so that they share a transaction: of two sets of two only one has room, whichever comes first.
+    let (one, other) = tokio::join!(send(&["4", "5"]), send(&["6", "7"]));
+    let stored = [one, other].map(|set| set.map_err(|error| matches!(error, Error::LimitReached { limit: 5, .. })));
+    assert_eq!(stored.iter().filter(|set| set.is_ok()).count(), 1);
+    assert!(stored.contains(&Err(true)));
+    let refused = send(&["1", "8"]).await;
+    assert!(matches!(refused, Err(Error::LimitReached { .. })), "{refused:?}");
+    assert!(send(&["1", "2"]).await.unwrap().iter().all(|recorded| recorded.duplicate), "duplicates are free");
+    assert_eq!(room.handed_over().len(), 2);
+    assert_eq!(room.storage.platform.organization_of(&acme.scope).await.unwrap().webhook_count, 5);
+
+    let room = room.crash().await;
+    assert_eq!(room.waiting().await.len(), 5, "and a restart finds all of each set");
 }
 
 pub async fn what_finds_no_room_in_memory_waits_in_storage<H: Harness>() {

@@ -52,10 +52,21 @@ const WRITE: &str = "\
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
+/// An event that waits to be written, and who waits for its answer.
+pub(super) struct Waiting {
+    pub(super) record: Box<Record>,
+    pub(super) reply: Reply<Recorded>,
+    pub(super) place: Place,
+    /// Which set it is one of, if it may only be stored with all the others of that set.
+    pub(super) set: Option<usize>,
+}
+
 /// An event on its way into the log.
 pub(super) struct Entry {
     pub(super) id: EventId,
     pub(super) record: Box<Record>,
+    /// Stored only with all the others of the same set, which stand beside it.
+    pub(super) set: Option<usize>,
     /// Endpoints whose delivery has a place in memory.
     pub(super) memory: Vec<EndpointKey>,
     /// Endpoints whose delivery waits as an exception.
@@ -165,11 +176,11 @@ impl Answer {
 
 impl Batch {
     /// Finds those that are there twice.
-    pub(super) fn places(records: &[(Box<Record>, Reply<Recorded>, Place)]) -> Vec<Option<usize>> {
+    pub(super) fn places(waiting: &[Waiting]) -> Vec<Option<usize>> {
         let mut first = HashMap::new();
         let mut fresh = 0;
-        let mut places = Vec::with_capacity(records.len());
-        for (record, _, _) in records {
+        let mut places = Vec::with_capacity(waiting.len());
+        for Waiting { record, .. } in waiting {
             let before = record.guard.and_then(|hash| first.get(&(record.org, hash)).copied());
             if before.is_none() {
                 if let Some(hash) = record.guard {

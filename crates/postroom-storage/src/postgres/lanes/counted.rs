@@ -78,16 +78,21 @@ fn decide(
     let duplicates = batch.duplicates(guarded);
     let mut left_out: HashMap<usize, Why> = duplicates.into_iter().map(|at| (at, Why::Duplicate)).collect();
     let mut counts = BTreeMap::new();
-    for (at, entry) in batch.entries.iter().enumerate() {
-        if left_out.contains_key(&at) || entry.limit().is_none() {
+    let mut at = 0;
+    // What stands or falls together: one event, or the set that it is of.
+    for together in batch.entries.chunk_by(|one, next| one.set.is_some() && one.set == next.set) {
+        let places = at..at + together.len();
+        at = places.end;
+        let Some(org) = together.first().filter(|entry| entry.limit().is_some()).map(|entry| entry.record.org) else {
             continue;
-        }
-        let left = left.entry(entry.record.org).or_default();
-        if *left <= 0 {
-            left_out.insert(at, Why::Over);
+        };
+        let fresh: Vec<usize> = places.filter(|at| !left_out.contains_key(at)).collect();
+        let (left, more) = (left.entry(org).or_default(), i64::try_from(fresh.len()).unwrap_or(i64::MAX));
+        if more > *left {
+            left_out.extend(fresh.into_iter().map(|at| (at, Why::Over)));
         } else {
-            *left -= 1;
-            *counts.entry(entry.record.org).or_insert(0) += 1;
+            *left -= more;
+            *counts.entry(org).or_insert(0) += more;
         }
     }
     (left_out, counts.into_iter().unzip())

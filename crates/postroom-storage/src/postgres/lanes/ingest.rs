@@ -16,13 +16,13 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{Batch, Entry, Why, Written};
+use super::batch::{Batch, Entry, Waiting, Why, Written};
 use super::doubt::{self, Found};
 use super::line::{Fault, Line};
-use super::{BATCH_BYTES, BATCH_EVENTS, RECONNECT, Reply, Settings, TRIES, again, chain, counted, gone};
+use super::{BATCH_BYTES, BATCH_EVENTS, RECONNECT, Settings, TRIES, counted, gone};
 use crate::engine::ids::Ids;
 use crate::engine::metrics::Metrics;
-use crate::engine::places::{Place, Places};
+use crate::engine::places::Places;
 use crate::engine::record::{Counting, Record};
 use crate::postgres::convert::{get, uuid};
 use crate::postgres::door::Login;
@@ -44,11 +44,9 @@ const FIRST: &str = "select asked.org, asked.hash, events.id, length(events.targ
 const EXHAUSTED_REMEMBERED: usize = 10_000;
 
 enum Command {
-    Record {
-        record: Box<Record>,
-        reply: Reply<Recorded>,
-        place: Place,
-    },
+    Record(Waiting),
+    /// All of them, or none.
+    RecordAll(Vec<Waiting>),
     /// Finish what is queued, and end.
     Close(oneshot::Sender<()>),
 }
@@ -98,11 +96,27 @@ impl Ingest {
     }
 
     pub(super) async fn record(&self, record: Record) -> Result<Recorded> {
+        let (waiting, answer) = self.enter(record)?;
+        self.send(Command::Record(waiting))?;
+        answer.await.map_err(gone)?
+    }
+
+    pub(super) async fn record_all(&self, records: Vec<Record>) -> Result<Vec<Recorded>> {
+        let waiting = records.into_iter().map(|record| self.enter(record));
+        let (waiting, answers): (Vec<_>, Vec<_>) = waiting.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        self.send(Command::RecordAll(waiting))?;
+        let mut recorded = Vec::with_capacity(answers.len());
+        for answer in answers {
+            recorded.push(answer.await.map_err(gone)??);
+        }
+        Ok(recorded)
+    }
+
+    fn enter(&self, record: Record) -> Result<(Waiting, oneshot::Receiver<Result<Recorded>>)> {
         self.refuse_exhausted(&record)?;
         let place = self.places.take(record.bytes())?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Record { record: Box::new(record), reply, place })?;
-        answer.await.map_err(gone)?
+        Ok((Waiting { record: Box::new(record), reply, place, set: None }, answer))
     }
 
     pub(super) async fn close(&self) {
@@ -127,8 +141,6 @@ impl Ingest {
         }
     }
 }
-
-type Waiting = (Box<Record>, Reply<Recorded>, Place);
 
 struct Lane {
     inbox: UnboundedReceiver<Command>,
@@ -172,9 +184,14 @@ impl Lane {
         while let Some(command) = next {
             match command {
                 Command::Close(done) => return (waiting, Some(done)),
-                Command::Record { record, reply, place } => {
-                    bytes += record.body.len();
-                    waiting.push((record, reply, place));
+                Command::Record(one) => {
+                    bytes += one.record.body.len();
+                    waiting.push(one);
+                }
+                Command::RecordAll(all) => {
+                    bytes += all.iter().map(|one| one.record.body.len()).sum::<usize>();
+                    let set = Some(waiting.len());
+                    waiting.extend(all.into_iter().map(|one| Waiting { set, ..one }));
                 }
             }
             let full = waiting.len() >= BATCH_EVENTS || bytes >= BATCH_BYTES;
@@ -191,8 +208,9 @@ impl Lane {
         let Some(by) = self.settings.node.identity() else {
             return self.refuse(waiting, &gone("this node has lost touch with the database"));
         };
-        // Whoever has gone is told nothing any more, so nothing of theirs is stored.
-        let waiting: Vec<Waiting> = waiting.into_iter().filter(|(_, reply, _)| !reply.is_closed()).collect();
+        // Whoever has gone is told nothing any more, so nothing of theirs is stored. A set stays whole.
+        let waiting: Vec<Waiting> =
+            waiting.into_iter().filter(|one| one.set.is_some() || !one.reply.is_closed()).collect();
         if waiting.is_empty() {
             return;
         }
@@ -276,10 +294,10 @@ impl Lane {
         let now = self.settings.clock.now();
         let places = Batch::places(&waiting);
         let window = self.settings.dedupe_window;
-        let oldest = waiting.iter().map(|(record, _, _)| record.received_at).min().unwrap_or(now);
+        let oldest = waiting.iter().map(|one| one.record.received_at).min().unwrap_or(now);
         let floor = uuid(EventId::floor(oldest - window + Duration::from_millis(1)).to_bytes());
         let mut batch = Batch { by, now, entries: Vec::new(), followers: Vec::new(), floor };
-        for ((record, reply, place), before) in waiting.into_iter().zip(places) {
+        for (Waiting { record, reply, place, set }, before) in waiting.into_iter().zip(places) {
             if let Some(first) = before {
                 batch.followers.push((first, reply, place));
                 continue;
@@ -288,7 +306,7 @@ impl Lane {
             let (memory, parked) =
                 record.endpoints.iter().partition(|endpoint| self.settings.handoff.reserve(**endpoint, bytes));
             let id = self.ids.next(now);
-            batch.entries.push(Entry { id, record, memory, parked, reply: Some(reply), place });
+            batch.entries.push(Entry { id, record, set, memory, parked, reply: Some(reply), place });
         }
         batch
     }
@@ -390,7 +408,7 @@ impl Lane {
             Some(Why::Duplicate) => match &firsts {
                 // A first one that retention has just taken: the sender's next try is a new event.
                 Ok(firsts) => firsts.get(&at).copied().ok_or_else(|| gone("the first event of this id is going away")),
-                Err(error) => Err(again(error)),
+                Err(error) => Err(error.again()),
             },
             Some(Why::Over) => {
                 let limit = entry.limit().unwrap_or_default();
@@ -432,15 +450,15 @@ impl Lane {
         for entry in &mut batch.entries {
             entry.release(&*self.settings.handoff);
         }
-        tracing::warn!(error = %chain(error), "a batch of events could not be stored; nobody was acknowledged");
+        tracing::warn!(error = %error.chain(), "a batch of events could not be stored; nobody was acknowledged");
         answer_all(&mut batch, error);
     }
 
     /// Nobody is kept waiting for a database that is away.
     fn refuse(&mut self, waiting: Vec<Waiting>, error: &Error) {
-        for (_, reply, place) in waiting {
+        for Waiting { reply, place, .. } in waiting {
             drop(place);
-            let _caller_gone = reply.send(Err(again(error)));
+            let _caller_gone = reply.send(Err(error.again()));
         }
     }
 }
@@ -449,7 +467,7 @@ impl Lane {
 fn follow(first: Option<&Result<Recorded>>) -> Result<Recorded> {
     match first {
         Some(Ok(recorded)) => Ok(Recorded { duplicate: true, ..*recorded }),
-        Some(Err(error)) => Err(again(error)),
+        Some(Err(error)) => Err(error.again()),
         None => Err(gone("an event was not staged")),
     }
 }
@@ -458,6 +476,6 @@ fn follow(first: Option<&Result<Recorded>>) -> Result<Recorded> {
 fn answer_all(batch: &mut Batch, error: &Error) {
     let replies = batch.entries.iter_mut().filter_map(|entry| entry.reply.take());
     for reply in replies.chain(std::mem::take(&mut batch.followers).into_iter().map(|(_, reply, _)| reply)) {
-        let _caller_gone = reply.send(Err(again(error)));
+        let _caller_gone = reply.send(Err(error.again()));
     }
 }

@@ -96,6 +96,11 @@ impl Lanes {
         self.ingest.record(record).await
     }
 
+    /// Appends several events or none; resolves when they are durable.
+    pub(super) async fn record_all(&self, records: Vec<Record>) -> Result<Vec<Recorded>> {
+        self.ingest.record_all(records).await
+    }
+
     /// Appends an attempt or moves a delivery; resolves when it is durable.
     pub(super) async fn settle(&self, settle: Settle) -> Result<()> {
         self.outcome.settle(settle).await
@@ -111,26 +116,4 @@ impl Lanes {
 /// The lane is gone: the database was closed.
 fn gone(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Unavailable(error.into())
-}
-
-/// The same error for one more of those who wait.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::LimitReached { limit, resets_at } => Error::LimitReached { limit: *limit, resets_at: *resets_at },
-        Error::Overloaded => Error::Overloaded,
-        Error::Internal(source) => Error::Internal(source.to_string().into()),
-        other => Error::Unavailable(chain(other).into()),
-    }
-}
-
-/// An error and what is behind it, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::line::{Fault, Line};
-use super::{BATCH_BYTES, BATCH_EVENTS, RECONNECT, Reply, Settings, TRIES, again, chain, gone};
+use super::{BATCH_BYTES, BATCH_EVENTS, RECONNECT, Reply, Settings, TRIES, gone};
 use crate::engine::record::{SETTLEMENTS, Settle};
 use crate::postgres::convert::at;
 use crate::postgres::door::Login;
@@ -285,9 +285,9 @@ impl Lane {
             self.line = None;
         }
         let error = fault.into_error();
-        tracing::debug!(error = %chain(&error), "outcomes could not be stored; they are asked for again");
+        tracing::debug!(error = %error.chain(), "outcomes could not be stored; they are asked for again");
         for (_, reply, _) in waiting {
-            let _caller_gone = reply.send(Err(again(&error)));
+            let _caller_gone = reply.send(Err(error.again()));
         }
     }
 

@@ -71,6 +71,14 @@ pub(super) struct Turn<'a> {
     pub(super) now: Timestamp,
 }
 
+impl Batch {
+    fn answer(&mut self, at: usize, answer: Result<Recorded>) {
+        if let Some((_, slot, _)) = self.events.get_mut(at) {
+            *slot = Some(answer);
+        }
+    }
+}
+
 impl Turn<'_> {
     fn transact(&mut self, commands: &mut VecDeque<Command>) -> rusqlite::Result<()> {
         self.connection.prepare_cached("begin immediate")?.execute([])?;
@@ -93,12 +101,24 @@ impl Turn<'_> {
     /// Done as the part that asks for it. Every reply is in the batch before anything can fail.
     fn stage(&mut self, command: Command) -> rusqlite::Result<()> {
         match command {
-            Command::Record { record, reply, _place: place } => {
+            Command::Record((record, reply, place)) => {
+                let at = self.batch.events.len();
                 self.batch.events.push((reply, None, place));
                 self.connection.act_as(Part::Receiver);
                 let answer = self.record(*record)?;
-                if let Some((_, slot, _)) = self.batch.events.last_mut() {
-                    *slot = Some(answer);
+                self.batch.answer(at, answer);
+                Ok(())
+            }
+            Command::RecordAll(all) => {
+                let at = self.batch.events.len();
+                let mut records = Vec::with_capacity(all.len());
+                for (record, reply, place) in all {
+                    self.batch.events.push((reply, None, place));
+                    records.push(*record);
+                }
+                self.connection.act_as(Part::Receiver);
+                for (nth, answer) in self.record_all(records)?.into_iter().enumerate() {
+                    self.batch.answer(at + nth, answer);
                 }
                 Ok(())
             }
@@ -234,7 +254,8 @@ impl Thread {
         batch.jobs.into_iter().for_each(|(job, _)| job.failed(refusal()));
         for command in unstaged {
             match command {
-                Command::Record { reply, .. } => drop(reply.send(Err(refusal()))),
+                Command::Record((_, reply, _)) => drop(reply.send(Err(refusal()))),
+                Command::RecordAll(all) => all.into_iter().for_each(|(_, reply, _)| drop(reply.send(Err(refusal())))),
                 Command::Settle { reply, .. } => drop(reply.send(Err(refusal()))),
                 Command::Job { job, .. } => job.failed(refusal()),
                 Command::Close(done) => drop(done.send(())),

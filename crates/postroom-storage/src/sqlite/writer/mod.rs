@@ -164,9 +164,13 @@ impl Thread {
                     let Command::Close(done) = command else { break };
                     return (commands, Some(done));
                 }
-                Command::Record { record, .. } => {
+                Command::Record((record, ..)) => {
                     events += 1;
                     bytes += record.body.len();
+                }
+                Command::RecordAll(all) => {
+                    events += all.len();
+                    bytes += all.iter().map(|(record, ..)| record.body.len()).sum::<usize>();
                 }
                 Command::Settle { settle, .. } => bytes += settle.bytes(),
                 Command::Job { .. } => {}

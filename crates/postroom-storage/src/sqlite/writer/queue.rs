@@ -23,10 +23,15 @@ const JOBS: usize = 1_024;
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
+/// An event, who waits for its answer, and its place among those that wait.
+pub(super) type Waiting = (Box<Record>, Reply<Recorded>, Place);
+
 /// What the writer is asked to do.
 pub(super) enum Command {
     /// Append an event.
-    Record { record: Box<Record>, reply: Reply<Recorded>, _place: Place },
+    Record(Waiting),
+    /// Append several, or none.
+    RecordAll(Vec<Waiting>),
     /// Append an attempt, or move a delivery.
     Settle { settle: Box<Settle>, reply: Reply<()>, _permit: OwnedSemaphorePermit },
     /// Anything else that writes, as a part may.
@@ -115,10 +120,27 @@ impl Queue {
 
     /// Appends an event; resolves when it is durable.
     pub(in crate::sqlite) async fn record(&self, record: Box<Record>) -> Result<Recorded> {
+        let (waiting, answer) = self.waiting(record)?;
+        self.send(Command::Record(waiting))?;
+        answer.await.map_err(gone)?
+    }
+
+    /// Appends several events or none; resolves when they are durable.
+    pub(in crate::sqlite) async fn record_all(&self, records: Vec<Record>) -> Result<Vec<Recorded>> {
+        let waiting = records.into_iter().map(|record| self.waiting(Box::new(record)));
+        let (waiting, answers): (Vec<_>, Vec<_>) = waiting.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        self.send(Command::RecordAll(waiting))?;
+        let mut recorded = Vec::with_capacity(answers.len());
+        for answer in answers {
+            recorded.push(answer.await.map_err(gone)??);
+        }
+        Ok(recorded)
+    }
+
+    fn waiting(&self, record: Box<Record>) -> Result<(Waiting, oneshot::Receiver<Result<Recorded>>)> {
         let place = self.places.take(record.bytes())?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Record { record, reply, _place: place })?;
-        answer.await.map_err(gone)?
+        Ok(((record, reply, place), answer))
     }
 
     /// Appends an attempt or moves a delivery; resolves when it is durable.

@@ -1,8 +1,9 @@
 //! Stages an event inside the writer's transaction: duplicate, limit, row, and where each of its deliveries waits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use postroom_domain::EventId;
+use postroom_domain::{EventId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::batch::{Fresh, Turn};
@@ -40,6 +41,34 @@ impl Turn<'_> {
         self.append(record).map(Ok)
     }
 
+    /// Stages several events, or none: what may be refused is found out before the first is staged.
+    pub(super) fn record_all(&mut self, records: Vec<Record>) -> rusqlite::Result<Vec<Result<Recorded>>> {
+        let mut seen = HashSet::new();
+        let mut fresh = Vec::with_capacity(records.len());
+        for record in &records {
+            let is_first = record.guard.is_none_or(|hash| seen.insert(hash));
+            if is_first && self.duplicate(record)?.is_none() {
+                fresh.push(record);
+            }
+        }
+        if let Err(refused) = self.room(&fresh)? {
+            return Ok(records.iter().map(|_| Err(refused.again())).collect());
+        }
+        records.into_iter().map(|record| self.record(record)).collect()
+    }
+
+    /// Whether all of these can be recorded now.
+    fn room(&mut self, records: &[&Record]) -> rusqlite::Result<Result<()>> {
+        let Some(first) = records.first() else { return Ok(Ok(())) };
+        if self.state.exceptions.waiting(first.org) >= WAITING_PER_ORGANIZATION {
+            return Ok(Err(Error::Overloaded));
+        }
+        let Counting::Upto(Some(limit)) = first.count else { return Ok(Ok(())) };
+        let (_, counted, resets_at) = self.counted(first)?;
+        let all = counted.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
+        Ok(if all > limit { Err(Error::LimitReached { limit, resets_at }) } else { Ok(()) })
+    }
+
     /// The first event with this external id, if it was recorded within the window.
     fn duplicate(&self, record: &Record) -> rusqlite::Result<Option<Recorded>> {
         let Some(hash) = &record.guard else { return Ok(None) };
@@ -58,17 +87,23 @@ impl Turn<'_> {
     /// Counts the event for its month, or refuses it.
     fn count(&mut self, record: &Record) -> rusqlite::Result<Result<()>> {
         let Counting::Upto(limit) = record.count else { return Ok(Ok(())) };
+        let (key, counted, resets_at) = self.counted(record)?;
+        if let Some(limit) = limit.filter(|limit| counted >= *limit) {
+            return Ok(Err(Error::LimitReached { limit, resets_at }));
+        }
+        self.batch.usage.insert(key, counted + 1);
+        Ok(Ok(()))
+    }
+
+    /// What the month of an event is counted under, how many it has so far, and when it ends.
+    fn counted(&mut self, record: &Record) -> rusqlite::Result<((i64, i64), u64, Timestamp)> {
         let (month, resets_at) = self.state.usage.month(record.received_at);
         let key = (record.org, month.as_millis());
         let counted = match self.batch.usage.get(&key) {
             Some(counted) => *counted,
             None => self.state.usage.get(self.connection, key.0, key.1)?,
         };
-        if let Some(limit) = limit.filter(|limit| counted >= *limit) {
-            return Ok(Err(Error::LimitReached { limit, resets_at }));
-        }
-        self.batch.usage.insert(key, counted + 1);
-        Ok(Ok(()))
+        Ok((key, counted, resets_at))
     }
 
     fn append(&mut self, record: Record) -> rusqlite::Result<Recorded> {
