@@ -51,11 +51,15 @@ pub trait Api: Send + Sync {
     async fn endpoint_list(&self, scope: &Scope, page: PageRequest) -> Result<Page<EndpointView>>;
     /// One endpoint.
     async fn endpoint_get(&self, scope: &Scope, id: EndpointId) -> Result<EndpointView>;
-    /// Replaces what its owner decides.
+    /// Replaces what its owner decides, if nothing has changed since [`version`](EndpointView::version) was read.
+    ///
+    /// # Errors
+    /// [`Stale`](crate::Error::Stale) if something has.
     async fn endpoint_update(
         &self,
         scope: &Scope,
         id: EndpointId,
+        version: i64,
         settings: EndpointSettings,
         now: Timestamp,
     ) -> Result<EndpointView>;
@@ -265,6 +269,8 @@ pub struct EndpointView {
     pub id: EndpointId,
     /// What its owner decided. Header values are for the server's eyes: show names only.
     pub settings: EndpointSettings,
+    /// Another one after every change.
+    pub version: i64,
     /// Whether events go to it.
     pub is_enabled: bool,
     /// Why not: `gone` (it answered 410) or `disabled` (by a person).

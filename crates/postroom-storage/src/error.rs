@@ -30,6 +30,9 @@ pub enum Error {
         /// One plain sentence.
         detail: String,
     },
+    /// The row has changed since the caller read it. Read it again.
+    #[error("it has changed since it was read")]
+    Stale,
     /// The organization has had all events of this calendar month.
     #[error("the monthly limit of {limit} events is reached")]
     LimitReached {

@@ -138,8 +138,6 @@ pub(crate) struct State {
     pub routes: RouteMetrics,
     pub streams: Places<OrganizationId>,
     pub accept_duration: crate::ingest::AcceptDuration,
-    /// Endpoints are changed by reading, altering and replacing: one at a time, or a change could be lost.
-    pub endpoint_change: tokio::sync::Mutex<()>,
 }
 
 pub(crate) type Shared = Arc<State>;
@@ -155,7 +153,6 @@ impl State {
             routes: RouteMetrics::default(),
             streams: Places::new(app.limits.streams, app.limits.streams_per_organization),
             accept_duration: crate::ingest::AcceptDuration::new(),
-            endpoint_change: tokio::sync::Mutex::new(()),
             app,
         })
     }

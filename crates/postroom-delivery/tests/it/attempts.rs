@@ -7,7 +7,7 @@ use postroom_domain::delivery::{AttemptError, DeadReason, DeliveryStatus, RetryS
 use postroom_domain::endpoint::{CustomHeader, EndpointUrl, SignatureScheme};
 use postroom_domain::signing::{self, Signer};
 use postroom_storage::SuperAdmin;
-use postroom_storage::api::Rotation;
+use postroom_storage::api::{EndpointView, Rotation};
 use postroom_storage::platform::OrganizationChange;
 use postroom_storage::worker::Transition;
 
@@ -388,9 +388,10 @@ async fn an_attempt_uses_the_configuration_of_its_moment() {
     let [old, new] = [Receiver::always(Reply::status(500)).await, Receiver::always(Reply::status(200)).await];
     let target = room.endpoint(&old.url("/old")).await;
     room.attempt_at(&target).await;
-    let mut settings = room.storage.api.endpoint_get(&room.acme, target.id).await.unwrap().settings;
+    let EndpointView { mut settings, version, .. } =
+        room.storage.api.endpoint_get(&room.acme, target.id).await.unwrap();
     settings.url = EndpointUrl::parse(&new.url("/new")).unwrap();
-    room.storage.api.endpoint_update(&room.acme, target.id, settings, room.now()).await.unwrap();
+    room.storage.api.endpoint_update(&room.acme, target.id, version, settings, room.now()).await.unwrap();
     room.pass(Duration::from_secs(66));
     let attempts = room.attempts(2).await;
     assert_eq!(attempts[1].attempt.url, new.url("/new"));

@@ -66,6 +66,8 @@ pub(crate) struct EndpointRow {
     pub(crate) number: u32,
     pub(crate) settings: EndpointSettings,
     pub(crate) sealed_headers: Option<Vec<u8>>,
+    /// Moved by every change.
+    pub(crate) version: i64,
     pub(crate) disabled: Option<Disabled>,
     pub(crate) disabled_at: Option<Timestamp>,
     pub(crate) created_at: Timestamp,
@@ -74,6 +76,11 @@ pub(crate) struct EndpointRow {
 }
 
 impl EndpointRow {
+    /// Refuses to go on when something has changed since `version` was read.
+    pub(crate) fn at_version(self, version: i64) -> crate::Result<Self> {
+        if self.version == version { Ok(self) } else { Err(crate::Error::Stale) }
+    }
+
     /// The settings with their headers, or why the headers cannot be read; without them then.
     pub(crate) fn settings(
         &self,

@@ -90,6 +90,7 @@ impl EndpointRow {
         Ok(EndpointView {
             id: self.id,
             settings,
+            version: self.version,
             is_enabled: self.disabled.is_none(),
             disabled_reason: self.disabled.map(Disabled::as_str),
             disabled_at: self.disabled_at,

@@ -66,10 +66,11 @@ impl Api for Postgres {
         &self,
         scope: &Scope,
         id: EndpointId,
+        version: i64,
         settings: EndpointSettings,
         now: Timestamp,
     ) -> Result<EndpointView> {
-        Self::endpoint_update(self, scope, id, settings, now).await
+        Self::endpoint_update(self, scope, id, version, settings, now).await
     }
 
     async fn endpoint_delete(&self, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<()> {

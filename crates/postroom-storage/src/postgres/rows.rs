@@ -42,7 +42,7 @@ macro_rules! select_endpoint {
         concat!(
             "select org, endpoint, id, number, url, description, event_types, source_ids, filter, retry_schedule, \
              timeout_ms, rate_limit, headers, signature, disabled_reason, disabled_at, created_at, updated_at, \
-             deleted_at from endpoints ",
+             deleted_at, version from endpoints ",
             $rest
         )
     };
@@ -109,6 +109,7 @@ impl Read for EndpointRow {
                 signature: word(row, 13)?,
             },
             sealed_headers: get(row, 12)?,
+            version: get(row, 19)?,
             disabled: get::<Option<&str>>(row, 14)?.map(Disabled::parse),
             disabled_at: moment_or_none(row, 15)?,
             created_at: moment(row, 16)?,

@@ -110,12 +110,14 @@ impl Api for Sqlite {
         &self,
         scope: &Scope,
         id: EndpointId,
+        version: i64,
         settings: EndpointSettings,
         now: Timestamp,
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let (key, value) = endpoints::update(connection, &vault, &(&scope).into(), id, &settings, now)?;
+            let replacing = (id, version);
+            let (key, value) = endpoints::update(connection, &vault, &(&scope).into(), replacing, &settings, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
         .await

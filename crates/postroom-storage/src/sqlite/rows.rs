@@ -96,8 +96,8 @@ macro_rules! select_endpoint {
     ($where:literal) => {
         concat!(
             "select endpoint, id, number, url, description, event_types, source_ids, filter, retry_schedule, timeout_ms, \
-             rate_limit, headers, signature, disabled_reason, disabled_at, created_at, updated_at, deleted_at from \
-             endpoint ",
+             rate_limit, headers, signature, disabled_reason, disabled_at, created_at, updated_at, deleted_at, \
+             version from endpoint ",
             $where
         )
     };
@@ -127,6 +127,7 @@ impl EndpointRow {
                 signature: word(row, 12)?,
             },
             sealed_headers: row.get(11)?,
+            version: row.get(18)?,
             disabled: row.get_ref(13)?.as_str_or_null()?.map(Disabled::parse),
             disabled_at: moment_or_none(row, 14)?,
             created_at: moment(row, 15)?,

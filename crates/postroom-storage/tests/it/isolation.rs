@@ -60,7 +60,7 @@ pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() 
         source_rotate(source, rotation(), now),
         source_delete(source, now),
         endpoint_get(endpoint),
-        endpoint_update(endpoint, settings("https://example.com/"), now),
+        endpoint_update(endpoint, 0, settings("https://example.com/"), now),
         endpoint_set_enabled(endpoint, false, now),
         endpoint_rotate(endpoint, rotation(), now),
         endpoint_secret_reveal(endpoint, now),

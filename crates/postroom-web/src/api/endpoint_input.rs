@@ -79,7 +79,7 @@ pub(super) enum Signature {
 }
 
 /// What to change of an endpoint: what is left out stays, `null` goes back to the default.
-#[derive(Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeEndpoint {
     /// Where attempts go.

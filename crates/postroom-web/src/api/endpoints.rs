@@ -18,9 +18,11 @@ use utoipa_axum::routes;
 use super::endpoint_input::{ChangeEndpoint, NewEndpoint, Signature};
 use super::events::EventJson;
 use crate::app::{Shared, State as Web};
-use crate::extract::{Id, InOrganization, Json, JsonOrEmpty, List, PageParams, Paged};
+use crate::extract::{Id, IfMatch, InOrganization, Json, JsonOrEmpty, List, PageParams, Paged, Tagged};
 use crate::problem::{Answer, Code, FieldProblem, Problem};
 
+/// How often a change is applied again to what others have made of the endpoint meanwhile.
+const CHANGE_TRIES_MAX: u32 = 64;
 /// The longest time that an old secret signs beside the new one.
 const GRACE_SECONDS_MAX: u64 = 24 * 3600;
 
@@ -124,6 +126,12 @@ impl From<EndpointView> for EndpointJson {
     }
 }
 
+impl From<EndpointView> for Tagged<EndpointJson> {
+    fn from(view: EndpointView) -> Self {
+        Self { version: view.version, body: view.into() }
+    }
+}
+
 /// What the receiver verifies with: one of the two, by the endpoint's signature.
 #[derive(Serialize, ToSchema)]
 pub(super) struct KeyJson {
@@ -186,32 +194,46 @@ async fn create(
 }
 
 /// One endpoint.
-#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints", responses((status = 200, body = EndpointJson)))]
+#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints",
+    responses((status = 200, body = EndpointJson, headers(("ETag" = String, description = "Another one after every change.")))))]
 async fn get(
     State(state): State<Shared>,
     InOrganization(scope): InOrganization,
     Id(id, ..): Id<EndpointId>,
-) -> Answer<Body<EndpointJson>> {
-    Ok(Body(state.app.storage.api.endpoint_get(&scope, id).await?.into()))
+) -> Answer<Tagged<EndpointJson>> {
+    Ok(state.app.storage.api.endpoint_get(&scope, id).await?.into())
 }
 
 /// Change an endpoint. What is left out stays; attempts from now on use the new configuration.
+///
+/// Changes of different fields at the same time are all kept. With `If-Match` it is changed only if it still is what the caller
+/// has seen; otherwise the answer is 412.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints", request_body = ChangeEndpoint,
-    responses((status = 200, body = EndpointJson)))]
+    params(("If-Match" = Option<String>, Header, description = "The `ETag` of what is to be changed, or several.")),
+    responses((status = 200, body = EndpointJson, headers(("ETag" = String, description = "Of what it is now.")))))]
 async fn change(
     State(state): State<Shared>,
     InOrganization(scope): InOrganization,
     Id(id, ..): Id<EndpointId>,
+    if_match: IfMatch,
     Json(change): Json<ChangeEndpoint>,
-) -> Answer<Body<EndpointJson>> {
-    let _alone = state.endpoint_change.lock().await;
-    let before = state.app.storage.api.endpoint_get(&scope, id).await?.settings;
-    let sources_before = before.source_ids.clone();
-    let settings = change.check(&state.app.egress, before)?;
-    if settings.source_ids != sources_before {
-        own_sources(&state, &scope, &settings.source_ids).await?;
+) -> Answer<Tagged<EndpointJson>> {
+    let api = &state.app.storage.api;
+    for _ in 0..CHANGE_TRIES_MAX {
+        let EndpointView { settings: before, version, .. } = api.endpoint_get(&scope, id).await?;
+        if_match.check(version)?;
+        let sources_before = before.source_ids.clone();
+        let settings = change.clone().check(&state.app.egress, before)?;
+        if settings.source_ids != sources_before {
+            own_sources(&state, &scope, &settings.source_ids).await?;
+        }
+        match api.endpoint_update(&scope, id, version, settings, state.now()).await {
+            // Somebody else was here in between: the change is applied to what he has made of it.
+            Err(storage::Error::Stale) => {}
+            changed => return Ok(changed?.into()),
+        }
     }
-    Ok(Body(state.app.storage.api.endpoint_update(&scope, id, settings, state.now()).await?.into()))
+    Err(storage::Error::Stale.into())
 }
 
 /// Delete an endpoint. Its waiting deliveries become dead letters.

@@ -5,9 +5,11 @@ pub(crate) mod auth;
 pub(crate) mod body;
 mod json;
 mod path;
+mod precondition;
 mod query;
 
 pub(crate) use auth::{Caller, InOrganization};
 pub(crate) use json::{Json, JsonBytes, JsonOrEmpty, double_option, given, read_json};
 pub(crate) use path::{DeadLetter, Id};
+pub(crate) use precondition::{IfMatch, Tagged};
 pub(crate) use query::{List, PageParams, Paged, Query};

@@ -126,6 +126,8 @@ catalogue! {
         "Use a fresh key for every request; repeat a key only with the very same method, path and body.";
     IdempotencyKeyInUse CONFLICT "idempotency_key_in_use", "The request with this Idempotency-Key is still under way",
         "Wait as long as `Retry-After` says and send the same request again.";
+    PreconditionFailed PRECONDITION_FAILED "precondition_failed", "It has changed since it was read",
+        "Nothing was done. Read it again, and send the `ETag` of what you have seen in `If-Match`.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large", "The body is larger than this server takes",
         "Nothing was kept. The detail says how many bytes are taken; the operator sets it with `POSTROOM_MAX_BODY_BYTES`.";
     UriTooLong URI_TOO_LONG "uri_too_long", "The URL is too long",

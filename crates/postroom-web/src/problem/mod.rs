@@ -246,6 +246,9 @@ impl Problem {
                 storage::error::Unique::MandrillWebhookSecret => Self::of(Code::WebhookSecretInUse),
             },
             storage::Error::Conflict { code, detail } => conflict(code, detail),
+            storage::Error::Stale => {
+                Self::new(Code::Conflict, "others are changing it at the same time: send the request again")
+            }
             storage::Error::LimitReached { limit, resets_at } => {
                 let detail =
                     format!("the limit of {limit} events a month is reached; counting starts again at {resets_at}");

@@ -159,6 +159,7 @@ macro_rules! suite {
                 an_api_key_is_shown_once_and_ends_when_it_is_revoked,
                 a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mended,
                 changes_of_one_endpoint_at_the_same_time_are_all_kept,
+                a_change_of_what_the_caller_has_not_seen_is_refused_if_he_says_so,
             ],
             stream: [
                 events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_owner_only,

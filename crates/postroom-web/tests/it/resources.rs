@@ -322,14 +322,42 @@ pub async fn a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_
 
 pub async fn changes_of_one_endpoint_at_the_same_time_are_all_kept(engine: Engine) {
     let room = Room::start(engine).await;
+    let nodes = [&room, &room.beside().await];
     let tenant = room.tenant("Acme").await;
     let path = format!("/v1/endpoints/{}", room.endpoint(&tenant).await);
     let changes = (0..20).map(|n| {
         let body = json!({"headers": {format!("x-{n}"): "v"}});
-        let call = room.call("PATCH", &path).bearer(&tenant.key).json(&body);
+        let call = nodes[n % 2].call("PATCH", &path).bearer(&tenant.key).json(&body);
         async move { call.send().await.status }
     });
     assert!(futures_util::future::join_all(changes).await.into_iter().all(|status| status == 200));
     let endpoint = room.get(&path).bearer(&tenant.key).send().await.json();
     assert_eq!(endpoint["header_names"].as_array().unwrap().len(), 20);
+}
+
+pub async fn a_change_of_what_the_caller_has_not_seen_is_refused_if_he_says_so(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    let path = format!("/v1/endpoints/{}", room.endpoint(&tenant).await);
+    let seen = async || room.get(&path).bearer(&tenant.key).send().await.header("etag").unwrap().to_owned();
+    let patch = async |condition: &str, description: &str| {
+        let call = room.call("PATCH", &path).bearer(&tenant.key).header("if-match", condition);
+        call.json(&json!({"description": description})).send().await
+    };
+    let first = seen().await;
+    let changed = patch(&first, "a").await;
+    assert_eq!((changed.status, changed.header("etag")), (200, Some(seen().await.as_str())), "{changed:?}");
+    assert_ne!(first, seen().await);
+    for stale in [&first, &format!("W/{}", seen().await), "nonsense", ""] {
+        assert_eq!(patch(stale, "b").await.verdict(), "412 precondition_failed", "{stale}");
+    }
+    // What a person or the endpoint itself switches off is another version too.
+    let before = seen().await;
+    assert_eq!(room.post(&format!("{path}/disable")).bearer(&tenant.key).send().await.status, 200);
+    assert_eq!(patch(&before, "c").await.verdict(), "412 precondition_failed");
+    let shown = room.get(&path).bearer(&tenant.key).send().await.json();
+    assert_eq!(shown["description"], "a", "nothing that was refused was done");
+    for good in [format!("{first}, {}", seen().await), "*".to_owned()] {
+        assert_eq!(patch(&good, "d").await.status, 200, "{good}");
+    }
 }

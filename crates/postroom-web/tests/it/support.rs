@@ -65,8 +65,8 @@ impl Place {
         }
     }
 
-    async fn open(&self, clock: Clock, handoff: Arc<dyn Handoff>) -> Storage {
-        let keyring = Keyring::parse(&Keyring::generate()).unwrap();
+    async fn open(&self, keys: &Secret, clock: Clock, handoff: Arc<dyn Handoff>) -> Storage {
+        let keyring = Keyring::parse(keys).unwrap();
         let (dedupe_window, retention) = (Duration::from_secs(7 * 24 * 3600), Duration::from_secs(30 * 24 * 3600));
         let default_attempt_timeout = Duration::from_secs(15);
         match self {
@@ -109,7 +109,9 @@ pub struct Room {
     handed: Arc<Handed>,
     now: Arc<AtomicI64>,
     server: Option<JoinHandle<()>>,
-    _place: Place,
+    engine: Engine,
+    keys: Secret,
+    place: Arc<Place>,
 }
 
 /// What a test changes of the server before it starts.
@@ -147,12 +149,37 @@ impl Room {
         crate::logs::kept();
         let mut setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
         change(&mut setup);
-        let handed = Arc::new(Handed::default());
         let now = Arc::new(AtomicI64::new(BEGIN));
+        let (place, keys) = (Arc::new(Place::new(engine).await), Keyring::generate());
+        Self::serve(engine, place, keys, now, None, setup).await
+    }
+
+    /// Another server beside this one: on PostgreSQL another node on the same database, on the embedded engine a server
+    /// with the same storage, which only one process can have.
+    pub async fn beside(&self) -> Self {
+        let setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
+        let storage = match self.engine {
+            Engine::Embedded => Some(self.storage.clone()),
+            Engine::Postgres => None,
+        };
+        Self::serve(self.engine, self.place.clone(), self.keys.clone(), self.now.clone(), storage, setup).await
+    }
+
+    async fn serve(
+        engine: Engine,
+        place: Arc<Place>,
+        keys: Secret,
+        now: Arc<AtomicI64>,
+        storage: Option<Storage>,
+        setup: Setup,
+    ) -> Self {
+        let handed = Arc::new(Handed::default());
         let hands = now.clone();
         let clock = Clock::new(move || Timestamp::from_millis(hands.load(Ordering::SeqCst)));
-        let place = Place::new(engine).await;
-        let storage = place.open(clock, handed.clone()).await;
+        let storage = match storage {
+            Some(storage) => storage,
+            None => place.open(&keys, clock, handed.clone()).await,
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -170,7 +197,7 @@ impl Room {
             version: "0.0.0-test",
         };
         let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
-        Self { address, storage, stop, handed, now, server: Some(server), _place: place }
+        Self { address, storage, stop, handed, now, server: Some(server), engine, keys, place }
     }
 
     /// From now on every question for the time is a panic in the server: as good as any other mistake in a handler.

@@ -16,6 +16,9 @@ use crate::postgres::pool::{Transaction, bind};
 use crate::postgres::rows::{Read, integer, select_endpoint};
 use crate::{Error, Result, Scope};
 
+/// What the column of the version begins with.
+const VERSION_OF_NEW: i64 = 0;
+
 /// By primary key: the next number of an endpoint in its organization.
 const NUMBER: &str =
     "update organizations set endpoint_number = endpoint_number + 1 where org = $1 returning endpoint_number";
@@ -100,11 +103,12 @@ impl Postgres {
         &self,
         scope: &Scope,
         id: EndpointId,
+        version: i64,
         settings: EndpointSettings,
         now: Timestamp,
     ) -> Result<EndpointView> {
         let desk = self.desk(scope.org).await?;
-        let changed = update(&desk.transaction, &self.0.vault, scope, id, &settings, now).await;
+        let changed = update(&desk.transaction, &self.0.vault, scope, (id, version), &settings, now).await;
         self.shown(desk.end(changed).await).await
     }
 
@@ -196,6 +200,7 @@ pub(super) async fn create(
     Ok(EndpointView {
         id,
         settings,
+        version: VERSION_OF_NEW,
         is_enabled: true,
         disabled_reason: None,
         disabled_at: None,
@@ -254,15 +259,16 @@ async fn get_view(transaction: &Transaction, vault: &Vault, scope: &Scope, id: E
     row.view(scope.organization, vault, stored)
 }
 
+/// Only if the endpoint still has the version that was read.
 async fn update(
     transaction: &Transaction,
     vault: &Vault,
     scope: &Scope,
-    id: EndpointId,
+    (id, version): (EndpointId, i64),
     settings: &EndpointSettings,
     now: Timestamp,
 ) -> Result<EndpointView> {
-    let row = find(transaction, scope, TO_CHANGE, id).await?;
+    let row = find(transaction, scope, TO_CHANGE, id).await?.at_version(version)?;
     let values = Columns::of(settings, vault, scope, id)?;
     transaction
         .execute(

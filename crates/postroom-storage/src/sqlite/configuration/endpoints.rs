@@ -135,15 +135,16 @@ pub(in crate::sqlite) fn list(
     rows.into_iter().map(|row| view(connection, vault, owner, row)).collect()
 }
 
+/// Only if the endpoint still has the version that was read.
 pub(in crate::sqlite) fn update(
     connection: &Connection,
     vault: &Vault,
     owner: &Owner,
-    id: EndpointId,
+    (id, version): (EndpointId, i64),
     settings: &EndpointSettings,
     now: Timestamp,
 ) -> Result<(EndpointKey, EndpointView)> {
-    let row = find(connection, owner, id)?;
+    let row = find(connection, owner, id)?.at_version(version)?;
     connection.prepare_cached(UPDATE)?.execute(params![
         row.endpoint,
         settings.url.as_str(),

@@ -112,8 +112,8 @@ async fn what_did_not_change_stays_the_same_while_others_change() {
     let mine = number_of(&room, acme.endpoint.unwrap().id).await;
     let find = async || room.storage.worker.endpoint_find(mine).await.unwrap().unwrap();
     let before = find().await;
-    let (api, settings) = (&room.storage.api, other.endpoint.as_ref().unwrap().settings.clone());
-    api.endpoint_update(&other.scope, other.endpoint.unwrap().id, settings, room.now()).await.unwrap();
+    let (api, changed) = (&room.storage.api, other.endpoint.unwrap());
+    api.endpoint_update(&other.scope, changed.id, changed.version, changed.settings, room.now()).await.unwrap();
     api.source_create(&acme.scope, new_source("custom", "a-secret-of-it"), room.now()).await.unwrap();
     room.endpoint(&Tenant { endpoint: None, ..tenant(&room, "third", new_key()).await }).await;
     assert!(Arc::ptr_eq(&before, &find().await));
