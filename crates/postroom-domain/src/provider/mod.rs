@@ -17,7 +17,7 @@ pub use option::{FieldError, OptionKind, OptionSpec};
 pub use sample::{Payload, sample, sample_kinds};
 pub use scheme::SecretForm;
 
-use scheme::{Handshake, Pick, Scheme};
+use scheme::{Batch, EventAnswer, Handshake, Pick, Scheme};
 
 /// One provider of the catalogue.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,10 @@ pub struct Provider {
     pub(crate) handshakes: &'static [Handshake],
     /// Headers that its libraries need besides those the scheme itself reads.
     pub(crate) forwards: &'static [&'static str],
-    /// The answer to a recorded event has to have an empty body.
-    pub(crate) empty_answer: bool,
+    /// The answer to a recorded event.
+    pub(crate) answer: EventAnswer,
+    /// How a request carries several events, if it can.
+    pub(crate) batch: Option<Batch>,
     /// It says nothing about the sender, so options say where an event's type and id stand.
     pub(crate) general: bool,
 }

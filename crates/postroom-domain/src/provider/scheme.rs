@@ -146,6 +146,33 @@ pub(crate) enum Field<'a> {
     Query(&'a str),
     /// A digest of the form's fields and values.
     FormDigest,
+    /// A digest of the body, or of the item where a [`Batch`] says it.
+    BodyDigest,
+}
+
+/// How a request carries several events.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch {
+    /// The form field whose text is the JSON; the body itself without it.
+    pub form: Option<&'static str>,
+    /// Where the list stands, names with dots between; empty if the document is the list.
+    pub items: &'static str,
+    /// What names an item's type and id, read in the item.
+    pub event_type: Pick<'static>,
+    pub event_id: Pick<'static>,
+}
+
+/// What a provider wants to be answered when its event is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum EventAnswer {
+    /// The ordinary answer.
+    Ordinary,
+    /// 200 and an empty body.
+    Empty,
+    /// 204 and no body.
+    NoContent,
+    /// 200 and this plain text.
+    Text(&'static str),
 }
 
 /// Which fields name an event's type or id: the first group of which every field is there, its values joined.

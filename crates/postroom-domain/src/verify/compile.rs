@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::batch::Batch;
 use super::handshake::Rule;
 use super::identity::{Choice, Fields};
 use super::{MAX_SECRETS, Scheme, Verifier, hmac, key, template, token};
@@ -33,7 +34,9 @@ impl Verifier {
         let (event_type, event_id) = identity(provider, &options, &mut fields)?;
         let handshakes = handshakes(provider, &options, &scheme, &mut fields)?;
         let public_url = options.text("public_url").map(str::to_owned);
-        Ok(Self { provider, scheme, public_url, fields, event_type, event_id, handshakes })
+        let batch =
+            provider.batch.as_ref().map(Batch::compile).transpose().map_err(|invalid| one("provider", invalid))?;
+        Ok(Self { provider, scheme, public_url, fields, event_type, event_id, handshakes, batch })
     }
 }
 

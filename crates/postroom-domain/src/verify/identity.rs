@@ -20,6 +20,7 @@ enum Source {
     FormMark(String, String),
     Query(String),
     FormDigest,
+    BodyDigest,
 }
 
 /// Fields of requests, found together in one pass over the body.
@@ -50,6 +51,7 @@ impl Fields {
             Field::FormMark(name, word) => Source::FormMark(name.to_owned(), word.to_owned()),
             Field::Query(name) => Source::Query(name.to_owned()),
             Field::FormDigest => Source::FormDigest,
+            Field::BodyDigest => Source::BodyDigest,
         };
         self.sources.push(source);
         Ok(self.sources.len() - 1)
@@ -89,9 +91,8 @@ impl Values<'_> {
             }
             Source::FormMark(name, word) => self.form_field(name).map(|_| Cow::Borrowed(word.as_str()))?,
             Source::Query(name) => Cow::Owned(query(self.request.url, name)?),
-            Source::FormDigest => {
-                Cow::Owned(format!("sha256:{}", hex::encode(digest(&SHA256, &form::sorted(self.request.body)))))
-            }
+            Source::FormDigest => Cow::Owned(digest_of(&form::sorted(self.request.body))),
+            Source::BodyDigest => Cow::Owned(digest_of(self.request.body)),
         };
         if value.is_empty() { None } else { Some(value) }
     }
@@ -99,6 +100,10 @@ impl Values<'_> {
     fn form_field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         if json::looks_like_json(self.request.body) { None } else { form::field(self.request.body, name) }
     }
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(digest(&SHA256, bytes)))
 }
 
 /// Compiled groups of fields: the first group that is complete, its values joined.

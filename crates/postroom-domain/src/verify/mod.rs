@@ -12,6 +12,7 @@
 //! - a signed time is ASCII digits (or RFC 3339 where the provider writes it so), and signed text is never re-formatted;
 //! - a signature has one spelling: other letter case or padding does not match.
 
+mod batch;
 mod candidate;
 pub mod check;
 mod compile;
@@ -35,7 +36,7 @@ use http::{HeaderMap, HeaderName};
 pub(crate) use diagnose::compacted;
 pub use explain::{Explanation, Verdict};
 pub(crate) use json::looks_like_json;
-pub use outcome::{Answer, Outcome, Refusal, Verified};
+pub use outcome::{Answer, Outcome, Part, Refusal, Verified};
 pub use sign::{SignedRequest, sign};
 pub use trace::Step;
 
@@ -75,6 +76,7 @@ pub struct Verifier {
     event_type: Choice,
     event_id: Choice,
     handshakes: Vec<handshake::Rule>,
+    batch: Option<batch::Batch>,
 }
 
 /// The compiled scheme with its keys.
@@ -143,7 +145,7 @@ impl Verifier {
         if let Some(answer) = self.handshakes.iter().find_map(|rule| rule.after_verification(&values, key)) {
             return Outcome::Handshake(answer);
         }
-        Outcome::Verified(self.identify(&values))
+        Outcome::Verified(self.identify(request, &values))
     }
 
     fn check<T: Trace>(&self, request: &Request<'_>, now: Timestamp, trace: &mut T) -> Result<Matched, Refusal> {
@@ -186,14 +188,18 @@ impl Verifier {
         checks.first().is_some_and(|check| check.run(key, request, self.url(request), now, &mut ()).is_ok())
     }
 
-    fn identify(&self, values: &Values<'_>) -> Verified {
+    fn identify(&self, request: &Request<'_>, values: &Values<'_>) -> Verified {
         let event_type = match self.event_type.of(values, ".", Some("batch")) {
             Some(text) => EventType::from_provider(&text),
             None if self.provider.general => EventType::from_provider("unknown"),
             None => EventType::from_provider(self.provider.name),
         };
-        let answer = self.provider.empty_answer.then(Answer::empty);
-        Verified::new(event_type, self.event_id.of(values, ":", None), answer)
+        let parts = self.batch.as_ref().map(|batch| batch.parts(request, &event_type)).unwrap_or_default();
+        let answer = Answer::to_event(self.provider.answer);
+        match <[Part; 1]>::try_from(parts) {
+            Ok([only]) => Verified::new(only.event_type, only.external_id, answer),
+            Err(parts) => Verified::new(event_type, self.event_id.of(values, ":", None), answer).with_parts(parts),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::check;
 use crate::event::{EventType, ExternalId};
+use crate::provider::scheme::EventAnswer;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -23,11 +24,42 @@ pub struct Verified {
     event_type: EventType,
     external_id: Option<String>,
     answer: Option<Answer>,
+    parts: Vec<Part>,
+}
+
+/// One of several events that a request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its type in the provider's words, made to fit.
+    pub event_type: EventType,
+    /// The provider's own id of it, the same on every repetition. A valid [`ExternalId`].
+    pub external_id: Option<String>,
+    /// The request's body without the other items: the item is the exact slice of the original, and what stands
+    /// around the list is as it came. Of a form, that JSON is encoded anew. The media type is the request's.
+    pub body: Vec<u8>,
 }
 
 impl Verified {
     pub(super) fn new(event_type: EventType, external_id: Option<String>, answer: Option<Answer>) -> Self {
-        Self { event_type, external_id: external_id.map(bounded_id), answer }
+        Self { event_type, external_id: external_id.map(bounded_id), answer, parts: Vec::new() }
+    }
+
+    pub(super) fn with_parts(self, parts: Vec<Part>) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// The events of a request that carries several, in their order, to be recorded all or not at all. Empty where the
+    /// request is one event, which is then its body as it came, with [`event_type`](Self::event_type) and
+    /// [`external_id`](Self::external_id).
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The same, taken out.
+    #[must_use]
+    pub fn take_parts(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.parts)
     }
 
     /// The event's type in the provider's words, made to fit; the provider's name if the request names none, and
@@ -58,7 +90,7 @@ impl Verified {
 }
 
 /// An id that is too long or holds control characters is stood for by its digest, so that it still tells repetitions.
-fn bounded_id(id: String) -> String {
+pub(super) fn bounded_id(id: String) -> String {
     match ExternalId::parse(&id) {
         Ok(_) => id,
         Err(_) => format!("sha256:{}", hex::encode(digest(&SHA256, id.as_bytes()))),
@@ -81,6 +113,16 @@ pub struct Answer {
 impl Answer {
     pub(super) fn empty() -> Self {
         Self { status: 200, content_type: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// What a provider wants for an event, if it is not the ordinary answer.
+    pub(super) fn to_event(wanted: EventAnswer) -> Option<Self> {
+        Some(match wanted {
+            EventAnswer::Ordinary => return None,
+            EventAnswer::Empty => Self::empty(),
+            EventAnswer::NoContent => Self { status: 204, ..Self::empty() },
+            EventAnswer::Text(text) => Self::text(text.to_owned()),
+        })
     }
 
     pub(super) fn text(body: String) -> Self {

@@ -1,5 +1,6 @@
 //! The rules of the domain seen from outside the crate.
 
+mod batches;
 mod custom;
 mod explained;
 mod handshakes;

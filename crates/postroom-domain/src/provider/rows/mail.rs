@@ -1,7 +1,7 @@
 //! Mail.
 
 use super::super::scheme::{
-    Algorithm, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
+    Algorithm, Batch, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
     TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
@@ -22,6 +22,13 @@ pub(super) const MANDRILL: Provider = Provider {
     event_type: &[&[Field::Form("mandrill_events", "*.event")], &[Field::Form("mandrill_events", "*.type")]],
     // There is no id of the batch or of an event; a retry repeats the batch, so its content names it.
     event_id: &[&[Field::FormDigest]],
+    // The id of an item is that of its message, which has many events.
+    batch: Some(Batch {
+        form: Some("mandrill_events"),
+        items: "",
+        event_type: &[&[Field::Json("event")], &[Field::Json("type")]],
+        event_id: &[&[Field::BodyDigest]],
+    }),
     handshakes: &[
         Handshake::Probe { method: "HEAD" },
         Handshake::PublicKey { key: "test-webhook", form: "mandrill_events", equals: "[]" },

@@ -1,7 +1,7 @@
 //! Chat, telephony, streams, support.
 
 use super::super::scheme::{
-    Algorithm, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
+    Algorithm, Batch, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
     TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
@@ -59,6 +59,12 @@ pub(super) const LINE: Provider = Provider {
     secret: text("the Channel secret (LINE Developers Console, Basic settings)"),
     event_type: &[&[Field::Json("events.*.type")]],
     event_id: &[&[Field::Json("events.*.webhookEventId")]],
+    batch: Some(Batch {
+        form: None,
+        items: "events",
+        event_type: &[&[Field::Json("type")]],
+        event_id: &[&[Field::Json("webhookEventId")]],
+    }),
     handshakes: &[Handshake::Verified { when: Field::Json("events"), equals: "[]", reply: Reply::Empty }],
     ..ROW
 };

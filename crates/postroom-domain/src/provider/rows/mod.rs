@@ -7,7 +7,9 @@ mod mail;
 mod messaging;
 mod office;
 
-use super::scheme::{Algorithm, Encoding, Hmac, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom, Unit};
+use super::scheme::{
+    Algorithm, Encoding, EventAnswer, Hmac, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom, Unit,
+};
 use super::{Provider, SecretSpec};
 
 /// The commonest scheme; rows say where they differ.
@@ -29,7 +31,8 @@ const ROW: Provider = Provider {
     event_id: &[],
     handshakes: &[],
     forwards: &[],
-    empty_answer: false,
+    answer: EventAnswer::Ordinary,
+    batch: None,
     general: false,
 };
 

@@ -1,8 +1,8 @@
 //! Documents, forms, calendars, people.
 
 use super::super::scheme::{
-    Algorithm, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
-    TokenFrom, Unit,
+    Algorithm, Batch, Encoding, EventAnswer, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom,
+    SignedTime, TimeFrom, TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
 use super::{HMAC, ROW, plain, seconds, text};
@@ -74,7 +74,7 @@ pub(super) const DROPBOX: Provider = Provider {
     ..ROW
 };
 
-// A request may carry up to 100 events, whose eventId is not promised to be unique: there is no id of the request.
+// A request may carry up to 100 events. eventId alone is not promised to be unique.
 pub(super) const HUBSPOT: Provider = Provider {
     name: "hubspot",
     title: "HubSpot",
@@ -92,6 +92,17 @@ pub(super) const HUBSPOT: Provider = Provider {
     }]),
     secret: text("the app's Client secret (Auth tab)"),
     event_type: &[&[Field::Json("*.subscriptionType")]],
+    batch: Some(Batch {
+        form: None,
+        items: "",
+        event_type: &[&[Field::Json("subscriptionType")]],
+        event_id: &[&[
+            Field::Json("eventId"),
+            Field::Json("subscriptionId"),
+            Field::Json("objectId"),
+            Field::Json("occurredAt"),
+        ]],
+    }),
     forwards: &["X-HubSpot-Signature", "X-HubSpot-Signature-Version"],
     ..ROW
 };
@@ -107,7 +118,7 @@ pub(super) const OKTA: Provider = Provider {
         has: Field::Header("x-okta-verification-challenge"),
         reply: Reply::Json("verification", Field::Header("x-okta-verification-challenge")),
     }],
-    empty_answer: true,
+    answer: EventAnswer::Empty,
     ..ROW
 };
 
