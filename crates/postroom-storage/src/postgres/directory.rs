@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use postroom_domain::Clock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -47,7 +47,8 @@ const ORGANIZATIONS: &str = "select org from organizations order by org";
 
 /// Index: revisions_by_tx. Below the second column nothing is running any more.
 const REVISIONS: &str = "select pg_postmaster_start_time(), txid_snapshot_xmin(txid_current_snapshot()), \
-     coalesce(array_agg(org), '{}'), coalesce(array_agg(tx), '{}') from revisions where tx >= $1";
+     coalesce(array_agg(org), '{}'), coalesce(array_agg(tx), '{}'), exists (select from pokes) \
+     from revisions where tx >= $1";
 
 /// See the [module](self).
 pub(super) struct Directories {
@@ -57,6 +58,8 @@ pub(super) struct Directories {
     pub(super) inbound: Inbound,
     /// Where it is delivered to.
     pub(super) outbound: Outbound,
+    /// Told when a look has seen that some node is to look at some endpoint: no question of its own is asked for that.
+    pub(super) poked: Arc<Notify>,
     authorizer: Pool,
     /// Held while anything is read and put in its place, so that nothing older replaces something newer.
     seen: Mutex<Seen>,
@@ -81,6 +84,8 @@ struct Revisions {
     horizon: i64,
     /// Of those at or above it (or a horizon before), that which last changed an organization.
     changes: HashMap<i64, i64>,
+    /// Whether a node is to look at an endpoint.
+    has_pokes: bool,
 }
 
 impl Directories {
@@ -98,6 +103,7 @@ impl Directories {
             callers: Callers::new(authorizer.clone()),
             inbound: Inbound::new(pools.receiver.clone(), vault.clone(), clock.clone()),
             outbound: Outbound::new(pools.worker.clone(), vault, clock, handoff),
+            poked: Arc::default(),
             authorizer,
             seen: Mutex::new(Seen { revisions, unread: BTreeSet::new(), looked: None }),
             tried: parking_lot::Mutex::new(None),
@@ -161,6 +167,9 @@ impl Directories {
             seen.unread.extend(organizations(&self.authorizer).await?);
             seen.unread.extend(self.callers.organizations());
         }
+        if found.has_pokes {
+            self.poked.notify_one();
+        }
         seen.revisions = found;
         while !seen.unread.is_empty() {
             let some: Vec<i64> = seen.unread.iter().copied().take(AT_ONCE).collect();
@@ -201,7 +210,7 @@ async fn revisions(authorizer: &Pool, horizon: i64) -> Result<Revisions> {
     let row = row.ok_or_else(|| Error::Internal("an aggregate has no row".into()))?;
     let (orgs, transactions): (Vec<i64>, Vec<i64>) = (get(&row, 2)?, get(&row, 3)?);
     let changes = orgs.into_iter().zip(transactions).collect();
-    Ok(Revisions { server: get(&row, 0)?, horizon: get(&row, 1)?, changes })
+    Ok(Revisions { server: get(&row, 0)?, horizon: get(&row, 1)?, changes, has_pokes: get(&row, 4)? })
 }
 
 /// All organizations, in the order they were made.

@@ -21,6 +21,7 @@ pub(super) const GRANTS: &[Grant] = &[
         .read(&["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
         .update(&["last_used_at"]),
     grant(Authorizer, "revisions").read(ALL),
+    grant(Authorizer, "pokes").read(ALL),
     grant(Receiver, "organizations").read(&[
         "org",
         "id",
@@ -58,6 +59,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Worker, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Worker, "nodes").read(ALL).insert().update(&["lease_until", "watermark", "counted", "state"]).delete(),
     grant(Worker, "shards").read(ALL).update(&["node", "epoch", "lease_until"]),
+    grant(Worker, "pokes").read(ALL).insert().delete(),
     grant(Worker, "events").read(ALL),
     grant(Worker, "attempts").read(ALL).insert(),
     grant(Worker, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
@@ -171,7 +173,7 @@ pub(super) const GRANTS: &[Grant] = &[
 ];
 
 /// The tables that no organization owns: all others have row-level security, forced.
-pub(super) const OF_THE_INSTALLATION: [&str; 4] = ["meta", "migrations", "nodes", "shards"];
+pub(super) const OF_THE_INSTALLATION: [&str; 5] = ["meta", "migrations", "nodes", "pokes", "shards"];
 
 /// The parts that work for one organization at a time.
 pub(super) const OF_ONE_ORGANIZATION: [Part; 2] = [Api, DeadLetter];

@@ -46,6 +46,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0001_configuration" compatible from 1,
     "0002_log" compatible from 2,
     "0003_parts" compatible from 3,
+    "0004_pokes" compatible from 3,
 ];
 
 /// The version this program works with: the number of its migrations.

@@ -63,7 +63,7 @@ impl Postgres {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let replayed = replay(&desk, id, endpoints, scope.actor, now).await;
         let (keys, views) = desk.end(replayed).await?;
-        keys.into_iter().for_each(|endpoint| self.0.handoff.wake(endpoint));
+        keys.into_iter().for_each(|endpoint| self.0.node.wake(endpoint, at(now)));
         Ok(views)
     }
 
@@ -89,7 +89,7 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = retry(&desk, id, now).await;
-        self.moved(desk, moved).await
+        self.moved(desk, moved, now).await
     }
 
     pub(in crate::postgres) async fn dead_letter_requeue(
@@ -100,7 +100,7 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = requeue(&desk, id, now).await;
-        self.moved(desk, moved).await
+        self.moved(desk, moved, now).await
     }
 
     pub(in crate::postgres) async fn dead_letter_discard(
@@ -111,13 +111,13 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = discard(&desk, id, now).await;
-        self.moved(desk, moved).await
+        self.moved(desk, moved, now).await
     }
 
-    /// Ends a move. Should another node hold the shard of the endpoint, its own walk finds what was moved.
-    async fn moved(&self, desk: Desk, moved: Result<(EndpointKey, DeliveryView)>) -> Result<DeliveryView> {
+    /// Ends a move. Whoever makes the deliveries of the endpoint, here or elsewhere, looks at it.
+    async fn moved(&self, desk: Desk, moved: Moved, now: Timestamp) -> Result<DeliveryView> {
         let (endpoint, view) = desk.end(moved).await?;
-        self.0.handoff.wake(endpoint);
+        self.0.node.wake(endpoint, at(now));
         Ok(view)
     }
 }

@@ -267,6 +267,7 @@ pub(super) async fn open(options: Options) -> Result<Storage, OpenError> {
         worker: pools.worker.clone(),
         clock: options.clock.clone(),
         handoff: options.handoff.clone(),
+        poked: directories.poked.clone(),
         lease: options.lease,
         delivers: options.delivers,
         key: vault.keyring.newest(),

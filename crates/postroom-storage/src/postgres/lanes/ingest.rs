@@ -24,7 +24,7 @@ use crate::engine::ids::Ids;
 use crate::engine::metrics::Metrics;
 use crate::engine::places::Places;
 use crate::engine::record::{Counting, Record};
-use crate::postgres::convert::{get, uuid};
+use crate::postgres::convert::{at as moment, get, uuid};
 use crate::postgres::door::Login;
 use crate::postgres::node::Identity;
 use crate::postgres::pool::bind;
@@ -356,7 +356,7 @@ impl Lane {
         let answers = self.answers(&batch, &written).await;
         let is_ours = self.enter(&batch, &written);
         let handoff = &*self.settings.handoff;
-        let Batch { entries, followers, .. } = batch;
+        let Batch { entries, followers, now, .. } = batch;
         let followers: Vec<_> = followers
             .into_iter()
             .map(|(first, reply, place)| (Some(reply), place, follow(answers.get(first))))
@@ -377,7 +377,7 @@ impl Lane {
         }
         wake.sort_unstable();
         wake.dedup();
-        wake.into_iter().for_each(|endpoint| handoff.wake(endpoint));
+        wake.into_iter().for_each(|endpoint| self.settings.node.wake(endpoint, moment(now)));
         for (reply, place, answer) in replies.into_iter().chain(followers) {
             self.metrics.answered(Some(&answer));
             drop(place);

@@ -6,9 +6,9 @@
 //! It also writes a row for each delivery that is in memory for too long, so that the node's watermark moves. Whoever
 //! has it in memory goes on; the row is due only after an attempt that began now would have ended.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use postroom_domain::Timestamp;
 use postroom_domain::delivery::{AttemptError, DeadReason};
@@ -245,7 +245,7 @@ impl Lane {
                     self.unsure.remove(&taken.delivery());
                     node.settled(taken);
                 }
-                values.wakes().into_iter().for_each(|endpoint| self.settings.handoff.wake(endpoint));
+                values.wakes().into_iter().for_each(|(endpoint, due)| node.wake(endpoint, due));
                 for (settle, reply, _) in waiting {
                     node.ended(settle.delivery);
                     let _caller_gone = reply.send(Ok(()));
@@ -330,13 +330,13 @@ struct Values {
     ended: Keys,
     moved: Keys,
     states: Vec<&'static str>,
-    due_at: Vec<std::time::SystemTime>,
+    due_at: Vec<SystemTime>,
     counts: Vec<i32>,
     counts_of_schedule: Vec<i32>,
     reasons: Vec<Option<&'static str>>,
     in_memory: Vec<bool>,
     parked: Keys,
-    parked_until: Vec<std::time::SystemTime>,
+    parked_until: Vec<SystemTime>,
 }
 
 /// Deliveries, by columns.
@@ -396,14 +396,16 @@ impl Values {
         self.parked_until.push(at(until));
     }
 
-    /// Endpoints with rows that wait now.
-    fn wakes(&self) -> Vec<EndpointKey> {
-        let moved = self.moved.endpoints.iter().zip(&self.states).filter(|(_, state)| **state == "waiting");
-        let all = moved.map(|(endpoint, _)| endpoint).chain(&self.parked.endpoints);
-        let mut all: Vec<EndpointKey> = all.map(|endpoint| EndpointKey(*endpoint)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+    /// Endpoints with rows that wait now, and when the first of those is due.
+    fn wakes(&self) -> BTreeMap<EndpointKey, SystemTime> {
+        let moved = self.moved.endpoints.iter().zip(&self.due_at).zip(&self.states);
+        let moved = moved.filter(|(_, state)| **state == "waiting").map(|(row, _)| row);
+        let mut first = BTreeMap::new();
+        for (endpoint, due) in moved.chain(self.parked.endpoints.iter().zip(&self.parked_until)) {
+            let earliest = first.entry(EndpointKey(*endpoint)).or_insert(*due);
+            *earliest = (*earliest).min(*due);
+        }
+        first
     }
 
     async fn write(&self, line: &Line, statement: &'static str, now: Timestamp) -> Result<(), Fault> {

@@ -13,7 +13,6 @@ use super::{Identity, Mark, Node};
 use crate::Result;
 use crate::postgres::convert::{at, get};
 use crate::postgres::pool::bind;
-use crate::worker::EndpointKey;
 
 /// How often what has moved is written down.
 const MARK_EVERY: Duration = Duration::from_millis(400);
@@ -86,7 +85,7 @@ impl Node {
             tokio::select! {
                 () = stop.cancelled() => {}
                 // Apart from each other: the lease has to be renewed also while a recovery takes long.
-                _never = async { tokio::join!(node.live(), node.look_after()) } => {}
+                _never = async { tokio::join!(node.live(), node.look_after(), node.poke()) } => {}
             }
         });
         self.recover_all().await
@@ -250,13 +249,13 @@ impl Node {
         };
         drop(worker);
         if !fresh.is_empty() {
-            self.wake(fresh).await?;
+            self.wake_shards(fresh).await?;
         }
         Ok(())
     }
 
     /// Delivery looks at endpoints of shards that have just come here.
-    async fn wake(&self, shards: Vec<i64>) -> Result<()> {
+    async fn wake_shards(&self, shards: Vec<i64>) -> Result<()> {
         let heads = super::super::worker::heads(&self.settings.worker, None, 1_000, shards).await?;
         heads.into_iter().for_each(|(endpoint, _)| self.settings.handoff.wake(endpoint));
         Ok(())
@@ -293,10 +292,6 @@ impl Node {
 
     fn lease_by_own_clock(&self) -> Duration {
         self.settings.lease - self.settings.lease / BEATS
-    }
-
-    pub(super) fn wake_all(&self, endpoints: impl IntoIterator<Item = EndpointKey>) {
-        endpoints.into_iter().for_each(|endpoint| self.settings.handoff.wake(endpoint));
     }
 }
 

@@ -6,15 +6,18 @@
 //! under a new number. Deliveries that wait as exceptions belong to whoever leases the shard of their endpoint
 //! ([`shards`]).
 //!
+//! What this node writes for another one's endpoint, it pokes the other about ([`pokes`]).
+//!
 //! Nothing is begun that the database's clock could see as begun after the end of the lease: by this process's own
 //! steady clock a lease ends a fifth earlier, and begins when its renewal was asked for.
 
 mod beat;
 mod ledger;
+mod pokes;
 mod recovery;
 mod shards;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,8 @@ pub(super) struct Settings {
     pub(super) worker: Pool,
     pub(super) clock: Clock,
     pub(super) handoff: Arc<dyn Handoff>,
+    /// Told when there are pokes, for this node or others.
+    pub(super) poked: Arc<Notify>,
     pub(super) lease: Duration,
     /// Whether it takes shards.
     pub(super) delivers: bool,
@@ -57,6 +62,8 @@ pub(super) struct Node {
     beating: tokio::sync::Mutex<()>,
     /// Somebody found out that this node is thought dead.
     hurry: Notify,
+    /// There are pokes to write down.
+    pokes: Notify,
 }
 
 struct State {
@@ -72,6 +79,8 @@ struct State {
     shards: Shards,
     /// Organizations with so many waiting deliveries that their events are refused.
     full: HashSet<i64>,
+    /// Endpoints at which others are to look.
+    pokes: BTreeSet<EndpointKey>,
 }
 
 impl State {
@@ -102,9 +111,10 @@ impl Node {
             last: None,
             shards: Shards::default(),
             full: HashSet::new(),
+            pokes: BTreeSet::new(),
         };
-        let (beating, hurry) = (tokio::sync::Mutex::new(()), Notify::new());
-        Arc::new(Self { settings, state: Mutex::new(state), beating, hurry })
+        let (beating, hurry, pokes) = (tokio::sync::Mutex::new(()), Notify::new(), Notify::new());
+        Arc::new(Self { settings, state: Mutex::new(state), beating, hurry, pokes })
     }
 
     /// Under which number this process may write; none while its lease is over.

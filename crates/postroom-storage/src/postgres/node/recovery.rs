@@ -102,20 +102,21 @@ impl Node {
             return Ok(false);
         };
         let (node, watermark, counted): (i32, i64, i64) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
-        let (deliveries, endpoints) =
-            recover(&transaction, node, (watermark, counted), self.settings.clock.now()).await?;
+        let now = self.settings.clock.now();
+        let (deliveries, endpoints) = recover(&transaction, node, (watermark, counted), now).await?;
         transaction.commit().await?;
         if deliveries > 0 {
             info!(node, deliveries, "{deliveries} deliveries of node {node} have no known outcome and are made again");
         }
-        self.wake_all(endpoints.into_iter().map(EndpointKey));
+        endpoints.into_iter().for_each(|endpoint| self.wake(EndpointKey(endpoint), at(now)));
         Ok(true)
     }
 
     /// A planned end.
     pub(super) async fn leave(&self, node: i32) -> Result<()> {
         self.settings.worker.connection().await?.query(LEAVE, bind![node]).await?;
-        self.recover_all().await
+        self.recover_all().await?;
+        self.poke_others().await
     }
 }
 

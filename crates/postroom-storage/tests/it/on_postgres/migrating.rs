@@ -11,7 +11,13 @@ use tokio_postgres::Client;
 
 use super::{Role, app, migrated, owner};
 
-const ALL: [&str; 3] = ["0001_configuration", "0002_log", "0003_parts"];
+const ALL: [&str; NEWEST] = ["0001_configuration", "0002_log", "0003_parts", "0004_pokes"];
+/// How many there are.
+pub(super) const NEWEST: usize = 4;
+/// The schema of a program to come.
+pub(super) const NEWER: i32 = 5;
+/// How many there are before that which makes the parts.
+const BEFORE_PARTS: usize = 2;
 
 /// What can be told of a schema without its owner: every column, constraint, index, policy and grant.
 async fn shape(database: &Database) -> Vec<String> {
@@ -36,19 +42,34 @@ async fn applied(database: &Database) -> Vec<bool> {
     steps.iter().map(|step| step.applied).collect()
 }
 
+/// That the first so many are applied.
+fn only(count: usize) -> [bool; NEWEST] {
+    std::array::from_fn(|at| at < count)
+}
+
+/// A database as it is before the migration that makes the parts.
+async fn before_parts() -> Database {
+    let database = Database::new().await;
+    migrate::up(&owner(&database), &app()).await.unwrap();
+    while applied(&database).await != only(BEFORE_PARTS) {
+        migrate::down(&owner(&database)).await.unwrap();
+    }
+    database
+}
+
 #[tokio::test]
 async fn migrations_go_forward_and_back_and_forward_to_the_same_schema() {
     let database = Database::new().await;
-    assert_eq!(applied(&database).await, [false; 3]);
+    assert_eq!(applied(&database).await, [false; NEWEST]);
     let done = migrate::up(&owner(&database), &app()).await.unwrap();
     assert_eq!((done.applied.as_slice(), done.advice.len()), (ALL.as_slice(), 0), "{:?}", done.advice);
     assert!(migrate::up(&owner(&database), &app()).await.unwrap().applied.is_empty());
-    assert_eq!(applied(&database).await, [true; 3]);
+    assert_eq!(applied(&database).await, [true; NEWEST]);
     let first = shape(&database).await;
 
-    for left in (0..3).rev() {
+    for left in (0..NEWEST).rev() {
         assert_eq!(migrate::down(&owner(&database)).await.unwrap(), Some(ALL[left]));
-        assert_eq!(applied(&database).await, std::array::from_fn::<_, 3, _>(|at| at < left));
+        assert_eq!(applied(&database).await, only(left));
     }
     assert_eq!(migrate::down(&owner(&database)).await.unwrap(), None);
     let left = shape(&database).await;
@@ -101,9 +122,7 @@ async fn kill(admin: &Client) {
 
 #[tokio::test]
 async fn a_migration_that_fails_changes_nothing() {
-    let database = Database::new().await;
-    migrate::up(&owner(&database), &app()).await.unwrap();
-    migrate::down(&owner(&database)).await.unwrap();
+    let database = before_parts().await;
     let before = shape(&database).await;
     let admin = connect(&database.admin_url()).await;
     admin.batch_execute("create policy of_one_organization on rejections using (true)").await.unwrap();
@@ -111,35 +130,33 @@ async fn a_migration_that_fails_changes_nothing() {
     assert!(error.contains("of_one_organization"), "{error}");
     admin.batch_execute("drop policy of_one_organization on rejections").await.unwrap();
     assert_eq!(shape(&database).await, before);
-    assert_eq!(applied(&database).await, [true, true, false]);
+    assert_eq!(applied(&database).await, only(BEFORE_PARTS));
 }
 
 #[tokio::test]
 async fn a_busy_table_stops_a_migration_instead_of_everybody() {
-    let database = Database::new().await;
-    migrate::up(&owner(&database), &app()).await.unwrap();
-    migrate::down(&owner(&database)).await.unwrap();
+    let database = before_parts().await;
     let reader = connect(&database.admin_url()).await;
     reader.batch_execute("begin; lock table organizations in access share mode").await.unwrap();
     let error = migrate::up(&owner(&database), &app()).await.unwrap_err();
     assert!(matches!(error, OpenError::Busy(_)), "{error}");
     assert!(error.to_string().ends_with("run the command again"), "{error}");
     reader.batch_execute("commit").await.unwrap();
-    assert_eq!(migrate::up(&owner(&database), &app()).await.unwrap().applied, ["0003_parts"]);
+    assert_eq!(migrate::up(&owner(&database), &app()).await.unwrap().applied, ALL[BEFORE_PARTS..]);
 }
 
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let database = migrated().await;
     let admin = connect(&database.admin_url()).await;
-    admin.batch_execute("insert into migrations values (4, '0004_newer', 3)").await.unwrap();
+    admin.batch_execute(&format!("insert into migrations values ({NEWER}, 'newer', 3)")).await.unwrap();
     let url = owner(&database);
     for error in [
         migrate::status(&url).await.map(drop).unwrap_err(),
         migrate::up(&url, &app()).await.map(drop).unwrap_err(),
         migrate::down(&url).await.map(drop).unwrap_err(),
     ] {
-        assert!(matches!(error, OpenError::Newer { found: 4, known: 3, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: NEWER, known: NEWEST, .. }), "{error}");
     }
 }
 
@@ -153,7 +170,7 @@ async fn nothing_is_taken_back_under_a_running_server() {
     let error = migrate::down(&owner(&database)).await.unwrap_err();
     assert!(matches!(error, OpenError::Running { servers: 1 }), "{error}");
     admin.batch_execute("update nodes set lease_until = now() - interval '1 second'").await.unwrap();
-    assert_eq!(migrate::down(&owner(&database)).await.unwrap(), Some("0003_parts"));
+    assert_eq!(migrate::down(&owner(&database)).await.unwrap(), Some(ALL[NEWEST - 1]));
 }
 
 #[tokio::test]

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use postroom_domain::EventId;
+use postroom_storage::api::DeliveryFilter;
 use postroom_storage::platform::{OrganizationChange, Tenant};
 use postroom_storage::worker::{DeliveryKey, EndpointKey, StoredEvent, Transition};
 use postroom_storage::{Error, Storage, SuperAdmin};
 use postroom_testkit::postgres::{Mode, Proxy, connect};
 use tokio_postgres::Client;
 
-use crate::support::{Lanes, Postgres, Room, new_event, opening, options_at, settlement};
+use crate::support::{EXHAUSTED, Lanes, Postgres, Room, new_event, opening, options_at, page, settlement};
 
 /// A node with a delivery side of its own.
 struct Neighbour {
@@ -295,6 +296,57 @@ async fn waiting_deliveries_are_shared_out_and_a_stopped_nodes_go_to_the_others_
     assert!(theirs.iter().all(|delivery| !room.storage.worker.delivery_admit(*delivery).unwrap()));
     other.storage.platform.close().await.unwrap();
     until(async || room.waiting().await.len() == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_for_an_endpoint_of_another_node_wakes_that_node_within_a_second() {
+    let room = Room::<Postgres>::new().await;
+    let acme = room.organization("acme").await;
+    for _ in 0..4 {
+        room.endpoint(&acme).await;
+    }
+    let other = Neighbour::at(&room, &room.harness.database.app_url(), Duration::from_secs(2)).await;
+    let (mut dead, mut later) = (Vec::new(), Vec::new());
+    for (ends, next) in [(&mut dead, EXHAUSTED), (&mut later, Transition::Wait(room.now() + Duration::from_secs(60)))] {
+        let event = room.send(&acme, "a").await.id;
+        for (stored, to) in room.handed_over() {
+            let failed = settlement(event, stored.delivery(to), 1, 500, next, room.now());
+            room.storage.worker.attempt_settle(failed).await.unwrap();
+            ends.push((event, stored.delivery(to)));
+        }
+    }
+    until(async || other.waiting(&room).await.len() == 2).await;
+    let theirs: Vec<EndpointKey> = other.waiting(&room).await.iter().map(|delivery| delivery.endpoint).collect();
+    let mine = later.iter().map(|(_, delivery)| delivery.endpoint).find(|key| !theirs.contains(key)).unwrap();
+    let admin = admin(&room).await;
+    let woken = async |node: &Lanes| {
+        let started = Instant::now();
+        until(async || theirs.iter().all(|key| node.woken.lock().contains(key))).await;
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    };
+    let quiet = || other.lanes.woken.lock().clear();
+
+    // A person.
+    let page = room.storage.api.dead_letter_list(&acme.scope, DeliveryFilter::default(), page(10)).await.unwrap();
+    quiet();
+    for view in page.data {
+        room.storage.api.dead_letter_requeue(&acme.scope, view.id, room.now()).await.unwrap();
+    }
+    woken(&other.lanes).await;
+    // A retry that is due at once.
+    quiet();
+    for (event, delivery) in later {
+        let again = settlement(event, delivery, 2, 500, Transition::Wait(room.now()), room.now());
+        room.storage.worker.attempt_settle(again).await.unwrap();
+    }
+    woken(&other.lanes).await;
+    // What finds no place in memory.
+    quiet();
+    room.lanes.room.store(0, std::sync::atomic::Ordering::SeqCst);
+    room.send(&acme, "a").await;
+    woken(&other.lanes).await;
+    assert!(!other.lanes.woken.lock().contains(&mine), "nobody is woken for what is not his");
+    until(async || count(&admin, "select count(*) from pokes").await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
