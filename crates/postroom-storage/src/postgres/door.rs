@@ -1,5 +1,5 @@
 //! What is refused at the door: a server that could lose what was acknowledged, and a login that could see more than
-//! the parts it is used for.
+//! the parts it is used for, or be another part than it became.
 //!
 //! Row-level security and column grants keep organizations and parts apart, and both mean nothing to a superuser, an
 //! owner, or whoever may become one. So such a login is refused, before anything is read with it.
@@ -15,6 +15,7 @@ use super::convert::get;
 use super::migrate;
 use super::open::OpenError;
 use super::pool::{Bound, Part, bind};
+use super::pooler;
 
 /// The oldest server whose behaviour this program was tested with.
 const VERSION_MIN: i32 = 150_000;
@@ -89,9 +90,14 @@ pub(super) async fn admit(url: &Secret, part_urls: &HashMap<Part, Secret>) -> Re
         let (client, _task) = address.connect().await.map_err(OpenError::unreachable)?;
         let version = server(&client).await?;
         bounded(&client, address.login(), &parts).await?;
+        let mut becomes = false;
         for part in parts {
             let is_the_part = member(&client, address.login(), part, version).await?;
+            becomes |= !is_the_part;
             logins.insert(part, Login { part, address: address.clone(), is_the_part });
+        }
+        if becomes && pooler::pools_transactions(&address, &client).await? {
+            return Err(OpenError::Pooled { login: address.login().to_owned() });
         }
     }
     Ok(logins)

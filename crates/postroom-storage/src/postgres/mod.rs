@@ -24,6 +24,7 @@ mod node;
 mod open;
 mod platform;
 mod pool;
+mod pooler;
 mod probe;
 mod reads;
 mod receiver;

@@ -109,6 +109,16 @@ pub enum OpenError {
         /// Which part's role.
         role: &'static str,
     },
+    /// What it became in one transaction it would not be in the next.
+    #[error(
+        "the database login \"{login}\" comes through a pooler that gives every transaction another connection, so it \
+         cannot become the parts it is used for; give each part a login of its own (POSTROOM_DATABASE_URL_WORKER and so \
+         on, then `postroom migrate up`), or set the pooler to session mode, or name the server itself"
+    )]
+    Pooled {
+        /// Which login.
+        login: String,
+    },
     /// There is nobody to grant to.
     #[error(
         "the database server has no login \"{login}\"; make it (create role \"{login}\" login noinherit password '...') \

@@ -13,8 +13,10 @@ use super::machine::{self, Guardian, wait_until};
 
 /// Connections to the server that it opens for each role and database, unless a test says otherwise.
 const POOL: usize = 20;
+/// In session mode: each connection of a client has one of the server for as long as it lives.
+const SESSIONS: usize = 60;
 
-/// PgBouncer in transaction mode: each transaction may run on another session of the server. It knows every role of the
+/// PgBouncer, in transaction mode unless a test says otherwise: each transaction may run on another session of the server. It knows every role of the
 /// server. It is gone when this value is.
 ///
 /// Debian 12 has version 1.18, which does not know of prepared statements: one that was prepared in one transaction may not be
@@ -44,11 +46,24 @@ impl PgBouncer {
     ///
     /// As [`PgBouncer::start`].
     pub async fn start_with_pool(admin_url: &str, connections: usize) -> Self {
+        Self::start_as("transaction", admin_url, connections).await
+    }
+
+    /// In session mode: as without it.
+    ///
+    /// # Panics
+    ///
+    /// As [`PgBouncer::start`].
+    pub async fn start_in_session_mode(admin_url: &str) -> Self {
+        Self::start_as("session", admin_url, SESSIONS).await
+    }
+
+    async fn start_as(mode: &str, admin_url: &str, connections: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("postroom-pgbouncer-").tempdir().expect("a temporary folder");
         let port = machine::free_port();
         let users = folder.path().join("users");
         let configuration = folder.path().join("pgbouncer.ini");
-        let (settings, passwords) = configuration_of(admin_url, port, connections, &users.to_string_lossy());
+        let (settings, passwords) = configuration_of(admin_url, port, (mode, connections), &users.to_string_lossy());
         for (file, text) in [(&users, passwords), (&configuration, settings)] {
             fs::write(file, text).expect("a file in our folder");
             machine::give_away(file);
@@ -106,7 +121,7 @@ impl Drop for PgBouncer {
 
 /// `pgbouncer.ini` and its file of passwords. Of the superuser it has the password; with it, it looks up what the server knows
 /// of the others, which is enough to let them in and to log in as they.
-fn configuration_of(admin_url: &str, port: u16, connections: usize, users: &str) -> (String, String) {
+fn configuration_of(admin_url: &str, port: u16, (mode, connections): (&str, usize), users: &str) -> (String, String) {
     let config: Config = admin_url.parse().expect("the URL of a server");
     let admin = config.get_user().expect("a URL with a user");
     let [tokio_postgres::config::Host::Tcp(host)] = config.get_hosts() else { panic!("one host, by TCP") };
@@ -123,7 +138,7 @@ fn configuration_of(admin_url: &str, port: u16, connections: usize, users: &str)
          auth_type = {auth}\n\
          auth_file = {users}\n\
          auth_user = {admin}\n\
-         pool_mode = transaction\n\
+         pool_mode = {mode}\n\
          default_pool_size = {connections}\n\
          max_client_conn = 1000\n"
     );

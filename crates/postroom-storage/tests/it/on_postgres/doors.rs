@@ -195,6 +195,23 @@ mod pgbouncer {
             role.give_back().await;
         }
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_login_for_all_parts_is_refused_through_such_a_pooler_and_taken_in_session_mode() {
+        let database = migrated().await;
+        for connections in [1, 20] {
+            let pooler = PgBouncer::start_with_pool(&database.admin_url(), connections).await;
+            // The second time there are connections from the first, so that nobody needs a new one.
+            for _ in 0..2 {
+                let error = refused(&pooler.url(&database.app_url()), &[]).await;
+                assert!(matches!(&error, OpenError::Pooled { login } if login == APP_ROLE), "{error}");
+                assert!(error.to_string().contains("give each part a login of its own"), "{error}");
+                assert!(!error.may_pass());
+            }
+        }
+        let pooler = PgBouncer::start_in_session_mode(&database.admin_url()).await;
+        works(&opened(&pooler.url(&database.app_url()), &[]).await.unwrap()).await;
+    }
 }
 
 #[tokio::test]
