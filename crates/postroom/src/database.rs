@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long the name of a server may take to be resolved.
 const RESOLVE: Duration = Duration::from_secs(2);
 /// How long a node is thought alive without a sign of life; as long wait the deliveries of one that died.
-const LEASE: Duration = Duration::from_secs(15);
+pub const LEASE: Duration = Duration::from_secs(15);
 
 /// Opens the database as a server. Deliveries of accepted events go to `handoff`, or to other nodes if there is none.
 ///

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -82,6 +83,14 @@ impl Process {
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
+    }
+
+    /// SIGSTOP, and SIGCONT after this time: as a machine that is frozen for a while.
+    pub async fn pause(&self, time: Duration) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("it runs")?;
+        kill_process(pid, Signal::STOP)?;
+        tokio::time::sleep(time).await;
+        Ok(kill_process(pid, Signal::CONT)?)
     }
 
     /// CPU time of all its threads so far, in seconds.

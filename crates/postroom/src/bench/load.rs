@@ -3,6 +3,7 @@
 //! A worker sends an event until it is acknowledged, with the same id each time, as a provider does. The latency of an
 //! event is that of its first try, if that was acknowledged.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use postroom_domain::Timestamp;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,7 +29,12 @@ use super::ledger::Ledger;
 
 /// A request that takes longer than this is given up and sent again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The pause after a refusal or a broken connection, so that a dead server is not asked in a tight loop.
+/// A time in which a server acknowledges nothing is told when it is as long as this.
+const GAP: Duration = Duration::from_secs(1);
+/// The most of them.
+const GAPS_MAX: usize = 1000;
+/// The pause after a refusal or a broken connection, so that a dead server is not asked in a tight loop. Shorter than what
+/// `Retry-After` asks for: how soon a server accepts again is to be seen.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What to send and how to prove who sends it.
@@ -85,6 +94,47 @@ pub struct Done {
     pub latencies_us: Vec<u32>,
     /// Tries that were refused or broke off.
     pub repeated: u64,
+    /// Those of them that were answered: not now, later.
+    pub refused: u64,
+    /// When servers acknowledged nothing for long.
+    pub gaps: Vec<Gap>,
+}
+
+/// A time in which a server acknowledged nothing, between two acknowledgements of its.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    /// Which server.
+    pub server: SocketAddr,
+    /// How long.
+    pub lasted: Duration,
+    /// When it acknowledged the next one.
+    pub ended_at: Timestamp,
+}
+
+impl Gap {
+    /// As the last line shows it.
+    pub fn json(&self) -> Value {
+        let millis = u64::try_from(self.lasted.as_millis()).unwrap_or(u64::MAX);
+        json!({ "server": self.server.to_string(), "ms": millis, "ended_at": self.ended_at })
+    }
+}
+
+/// When each server last acknowledged something, and the gaps so far.
+#[derive(Default)]
+struct Pulse {
+    last: HashMap<SocketAddr, Instant>,
+    gaps: Vec<Gap>,
+}
+
+impl Pulse {
+    fn beat(&mut self, server: SocketAddr, ended_at: impl FnOnce() -> Timestamp) {
+        let now = Instant::now();
+        let Some(last) = self.last.insert(server, now) else { return };
+        let lasted = now - last;
+        if lasted >= GAP && self.gaps.len() < GAPS_MAX {
+            self.gaps.push(Gap { server, lasted, ended_at: ended_at() });
+        }
+    }
 }
 
 impl Done {
@@ -103,6 +153,8 @@ struct Run {
     first: u64,
     stop: AtomicBool,
     repeated: AtomicU64,
+    refused: AtomicU64,
+    pulse: Mutex<Pulse>,
 }
 
 /// A load under way.
@@ -123,6 +175,8 @@ impl Load {
             first,
             stop: AtomicBool::new(false),
             repeated: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            pulse: Mutex::default(),
         };
         let run = Arc::new(run);
         let mut workers = JoinSet::new();
@@ -154,13 +208,15 @@ impl Running {
             took: self.run.began.elapsed(),
             latencies_us,
             repeated: self.run.repeated.load(Ordering::Relaxed),
+            refused: self.run.refused.load(Ordering::Relaxed),
+            gaps: std::mem::take(&mut self.run.pulse.lock().gaps),
         })
     }
 }
 
 /// A worker's connection, and which server the next one goes to.
 struct Connection {
-    sender: Option<SendRequest<Full<Bytes>>>,
+    sender: Option<(SocketAddr, SendRequest<Full<Bytes>>)>,
     next: usize,
 }
 
@@ -225,9 +281,10 @@ impl Run {
         Ok(request.body(Full::new(body.clone()))?)
     }
 
-    /// Whether the server acknowledged the event. A refusal that repeating cannot mend ends the bench.
+    /// Whether the server acknowledged the event. A refusal that repeating cannot mend, or that does not say when to repeat,
+    /// ends the bench.
     async fn send(&self, connection: &mut Connection, number: u64, body: &Bytes) -> anyhow::Result<bool> {
-        let mut sender = match connection.sender.take() {
+        let (server, mut sender) = match connection.sender.take() {
             Some(sender) => sender,
             None => match self.connect(&mut connection.next).await {
                 Some(sender) => sender,
@@ -239,23 +296,29 @@ impl Run {
             sender.ready().await.ok()?;
             let response = sender.send_request(request).await.ok()?;
             let status = response.status();
+            let says_when = response.headers().contains_key(RETRY_AFTER);
             let answer = response.into_body().collect().await.ok()?.to_bytes();
-            Some((status, answer))
+            Some((status, says_when, answer))
         };
-        let Ok(Some((status, answer))) = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await else {
+        let Ok(Some((status, says_when, answer))) = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await else {
             return Ok(false);
         };
-        connection.sender = Some(sender);
-        let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        connection.sender = Some((server, sender));
+        let again = says_when && matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         anyhow::ensure!(
             status.is_success() || again,
             "the server refused an event with {status}: {}",
             crate::config::printable(&String::from_utf8_lossy(&answer))
         );
-        Ok(status.is_success())
+        if again {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.pulse.lock().beat(server, || crate::process::clock().now());
+        }
+        Ok(!again)
     }
 
-    async fn connect(&self, next: &mut usize) -> Option<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, next: &mut usize) -> Option<(SocketAddr, SendRequest<Full<Bytes>>)> {
         let address = {
             let servers = self.load.servers.borrow();
             *servers.get(*next % servers.len().max(1))?
@@ -266,7 +329,7 @@ impl Run {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
         // Ends when the sender is dropped or the server goes away.
         tokio::spawn(connection);
-        Some(sender)
+        Some((address, sender))
     }
 }
 

@@ -1,15 +1,16 @@
 //! `postroom bench`: load from this computer, on a server of its own, and a ledger of what became of every event.
 //!
 //! Three forms: a plain bench; with `--bare` the same load in the same run on a bare gateway too, in turns; with
-//! `--kill` servers that are killed again and again under load. Generator, receiver and server share this machine, so
+//! `--kill` and `--pause` servers that are killed and stopped again and again under load. In each of them a server may
+//! refuse for a while (its database is gone, say): what is refused is sent again, and it is told for how long. Generator, receiver and server share this machine, so
 //! events a second are a floor; CPU time per event and the ratio to the bare gateway carry over to other machines.
 //! The database is that of the settings in force; on PostgreSQL it can be several servers, and its own cost is told.
 
 mod child;
 mod database;
 mod event;
+mod faults;
 pub mod gateway;
-mod kill;
 mod ledger;
 mod load;
 mod place;
@@ -28,6 +29,7 @@ use postroom_domain::Secret;
 use tokio::sync::watch;
 
 use crate::cli::client::Client;
+use crate::cli::output;
 use crate::config::Flags;
 use child::Process;
 use database::Gauge;
@@ -40,10 +42,12 @@ use report::Round;
 
 /// What to measure.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("faults").args(["kill", "pause"]).multiple(true))]
 #[command(after_help = "Examples:
   postroom bench                      five seconds on a server of its own
   postroom bench --bare --rounds 3    and the same on a bare gateway: the ratio
   postroom bench --kill 50            kill it 50 times under load, and count
+  postroom bench --nodes 3 --pause 3  stop random ones of three for longer than their lease, and count
   postroom bench --nodes 3            three servers on the database of POSTROOM_DATABASE_URL
   postroom bench --url http://127.0.0.1:8080    on a running server, with POSTROOM_API_KEY")]
 pub struct BenchArgs {
@@ -72,15 +76,18 @@ pub struct BenchArgs {
     #[arg(long)]
     own: bool,
     /// Put the same load on a bare gateway too: receive, check the HMAC, forward, store nothing
-    #[arg(long, conflicts_with_all = ["own", "url", "kill"])]
+    #[arg(long, conflicts_with_all = ["own", "url", "kill", "pause"])]
     bare: bool,
     /// Kill the server so many times under load, restart it, and compare what was acknowledged with what arrived
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "url")]
     kill: Option<u32>,
-    /// With --kill: repeats the moments of another run
-    #[arg(long, requires = "kill")]
+    /// Stop a server (SIGSTOP) so many times under load until the others think it dead, let it go on, and compare
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), conflicts_with = "url")]
+    pause: Option<u32>,
+    /// With --kill or --pause: repeats the moments of another run
+    #[arg(long, requires = "faults")]
     seed: Option<u64>,
-    /// Servers on one PostgreSQL database; the load is spread over them, and with --kill a random one is killed each time
+    /// Servers on one PostgreSQL database; the load is spread over them, and with --kill or --pause it is a random one each time
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32), conflicts_with = "url")]
     nodes: u16,
     /// A server that is running already; POSTROOM_API_KEY says for which organization. It must be allowed to deliver
@@ -108,8 +115,8 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    if args.kill.is_some() {
-        return kill::run(args).await;
+    if args.kill.is_some() || args.pause.is_some() {
+        return faults::run(args).await;
     }
     let bench = Bench::start(args).await?;
     let rounds = bench.rounds(args).await?;
@@ -224,6 +231,7 @@ impl Bench {
             // Warm-up, not counted: connections, caches, the first growth of files.
             self.round(args, *bare, Until::Elapsed(Duration::from_millis(500))).await?;
         }
+        output::note(format!("warm; rounds to come: {}", args.rounds));
         let mut rounds = Vec::new();
         for _ in 0..args.rounds {
             for bare in sides {
@@ -275,6 +283,8 @@ impl Bench {
             wal_bytes_per_event: database.and_then(|cost| cost.wal_bytes).map(|bytes| bytes as f64 / events),
             sum,
             repeated: done.repeated,
+            refused: done.refused,
+            gaps: done.gaps.clone(),
         }
     }
 }

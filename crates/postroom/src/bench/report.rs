@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::child::Process;
 use super::ledger::Sum;
+use super::load::Gap;
 use super::{Bench, BenchArgs};
 use crate::cli::output::{self, FAINT, STRONG, styled};
 
@@ -22,6 +23,8 @@ pub struct Round {
     pub wal_bytes_per_event: Option<f64>,
     pub sum: Sum,
     pub repeated: u64,
+    pub refused: u64,
+    pub gaps: Vec<Gap>,
 }
 
 /// One line about a round.
@@ -77,6 +80,8 @@ pub fn report(args: &BenchArgs, bench: &Bench, rounds: &[Round]) -> anyhow::Resu
         "altered": altered,
         "doubled": total(|s| s.doubled),
         "repeated": ours.iter().map(|round| round.repeated).sum::<u64>(),
+        "refused": ours.iter().map(|round| round.refused).sum::<u64>(),
+        "gaps": ours.iter().flat_map(|round| &round.gaps).map(Gap::json).collect::<Vec<_>>(),
         "concurrency": args.concurrency,
         "body_bytes": args.body_bytes,
         "rounds": args.rounds,

@@ -1,6 +1,8 @@
 //! What is of PostgreSQL alone: migrations and logins, roles of processes, several servers on one database, and a
 //! database that goes away.
 
+mod own_server;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
 use postroom_storage::postgres::migrate;
-use postroom_testkit::postgres::{APP_ROLE, Database};
+use postroom_testkit::postgres::{self, APP_ROLE, Database};
 use serde_json::{Value, json};
 
 pub const ADMIN_TOKEN: &str = "k3J9sQ7xV2mZ8pL4wN6tR1yB5cF0hGdA";
@@ -74,14 +74,17 @@ impl Place {
                 let dir = tempfile::tempdir().expect("a temporary directory");
                 Self { dir, environment: Vec::new(), database: None }
             }
-            Engine::Postgres => Self::on(wait_for(async {
-                let migrate = async |owner_url: &str| {
-                    let logins = [migrate::AppLogin::of_all_parts(APP_ROLE)];
-                    migrate::up(&Secret::from(owner_url), &logins).await.expect("a migrated database");
-                };
-                Database::from_template(&migrate::schema(), migrate).await
-            })),
+            Engine::Postgres => Self::on(wait_for(Database::from_template(&migrate::schema(), migrated))),
         }
+    }
+
+    /// On a server of the test's own.
+    pub fn on_own(server: &postgres::Server) -> Self {
+        Self::on(wait_for(async {
+            let database = Database::on(&server.admin_url()).await;
+            migrated(&database.owner_url()).await;
+            database
+        }))
     }
 
     /// With this PostgreSQL database, and encryption keys for it.
@@ -138,6 +141,12 @@ impl Place {
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
+}
+
+/// Brings a database to where a server works on it.
+async fn migrated(owner_url: &str) {
+    let logins = [migrate::AppLogin::of_all_parts(APP_ROLE)];
+    migrate::up(&Secret::from(owner_url), &logins).await.expect("a migrated database");
 }
 
 /// Drives what only waits.
