@@ -7,12 +7,18 @@
 use aws_lc_rs::hmac::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
+use super::changed::{CHANGES, urls};
 use super::hmac::Check;
-use super::{Refusal, Request, Scheme, Verifier, check};
+use super::{Refusal, Request, Scheme, Verifier, check, token};
 use crate::provider;
-use crate::provider::scheme::{Algorithm, Encoding};
+use crate::provider::scheme::{Algorithm, Encoding, Unit};
 use crate::{Secret, Timestamp};
+
+/// A time that is nearer than this when read in another unit was written in that unit.
+const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// What is most probably wrong with a refused request, the likeliest first.
 pub(super) fn causes(verifier: &Verifier, request: &Request<'_>, now: Timestamp, refusal: Refusal) -> Vec<String> {
@@ -25,61 +31,151 @@ pub(super) fn causes(verifier: &Verifier, request: &Request<'_>, now: Timestamp,
         check::TIMESTAMP_MISSING | check::SIGNED_PART => {
             vec!["a proxy between the provider and here dropped or doubled a signed header".to_owned()]
         }
-        check::TIMESTAMP_TOLERANCE => time(now),
+        check::TIMESTAMP_TOLERANCE => time(verifier, request, now),
         check::TOKEN => vec![token_cause(verifier, request)],
         _ => Vec::new(),
     };
     if matches!(refusal.check(), check::SIGNATURE | check::SIGNATURE_FORMAT | check::TIMESTAMP_FORMAT) {
         causes.extend(signature(verifier, request, refusal));
     }
+    if causes.is_empty() {
+        causes.push(another_secret(verifier));
+    }
     causes
 }
 
-fn time(now: Timestamp) -> Vec<String> {
+/// The signature is right and its time is not: how far off it is, and whether it is written in another unit.
+fn time(verifier: &Verifier, request: &Request<'_>, now: Timestamp) -> Vec<String> {
+    let clock = format!("here it is {now}");
+    let Some(sent) = signed_time(verifier, request, None) else { return vec![format!("a clock is off; {clock}")] };
+    let (sent, here) = (sent.as_millis(), now.as_millis());
+    for (unit, word) in [(Unit::Milliseconds, "milliseconds"), (Unit::Seconds, "seconds")] {
+        let other = signed_time(verifier, request, Some(unit)).map(|other| (other.as_millis() - here).abs());
+        if other.is_some_and(|away| away < DAY_MILLIS && away < (sent - here).abs()) {
+            return vec![format!(
+                "the sender writes its time in {word}: set timestamp_unit, or is this the right provider?"
+            )];
+        }
+    }
+    let seconds = (here - sent).abs() / 1000;
+    if sent > here {
+        return vec![format!(
+            "a clock is off by {seconds} s: the sender's is ahead, or the one here is behind; {clock}"
+        )];
+    }
     vec![
-        "the signature is right, so the sender is: the request was held up on the way, or it is a repetition of an \
-         old one"
-            .to_owned(),
-        format!("or a clock is off; here it is {now}"),
+        format!(
+            "the signature is right, so the sender is: the request was held up for {seconds} s on the way, or it is a \
+             repetition of an old one"
+        ),
+        format!("or a clock is off by {seconds} s: the sender's is behind, or the one here is ahead; {clock}"),
     ]
 }
 
+/// The signed time, read as the scheme says or in another unit.
+fn signed_time(verifier: &Verifier, request: &Request<'_>, unit: Option<Unit>) -> Option<Timestamp> {
+    let Scheme::Hmac { checks, keys, .. } = &verifier.scheme else { return None };
+    let form = form(checks, request);
+    let mut check = checks[form].clone();
+    if let (Some(unit), Some((_, window))) = (unit, &mut check.time) {
+        window.unit = unit;
+    }
+    check.authenticate(&keys[form], request, verifier.url(request), &mut ()).ok()?.1
+}
+
+/// The form of the scheme that the request is judged by.
+fn form(checks: &[Check], request: &Request<'_>) -> usize {
+    checks.iter().position(|check| check.location.is_in(request.headers)).unwrap_or(0)
+}
+
 fn missing(verifier: &Verifier, request: &Request<'_>) -> Vec<String> {
-    let mut causes: Vec<String> = provider::all()
-        .iter()
-        .filter(|other| other.name != verifier.provider.name)
-        .filter(|other| {
-            other
-                .schemes()
-                .iter()
-                .filter_map(|scheme| scheme.signature.header())
-                .any(|h| request.headers.contains_key(h))
-        })
-        .map(|other| {
-            format!("the request carries the signature header of {}: is it sent to the wrong source?", other.title)
-        })
-        .take(3)
-        .collect();
+    let title = verifier.provider.title;
+    let own = |name: &&HeaderName| **name != CONTENT_TYPE && verifier.forwards_header(name.as_str());
+    let mut causes = Vec::new();
+    if let Some(own) = request.headers.keys().find(own) {
+        causes.push(format!(
+            "the header {own} says that it is of {title}, but it is not signed: the webhook has no secret there yet"
+        ));
+        causes.push("or a proxy between the provider and here dropped the header with the signature".to_owned());
+        return causes;
+    }
+    causes.extend(others(verifier, request));
     causes.push("a proxy between the provider and here dropped the header".to_owned());
     causes.push("the webhook has no secret at the provider yet, or somebody else is calling".to_owned());
     causes
 }
 
+/// Other providers whose signature the request carries.
+fn others(verifier: &Verifier, request: &Request<'_>) -> impl Iterator<Item = String> {
+    let carried = |other: &&provider::Provider| {
+        let mut headers = other.schemes().iter().filter_map(|scheme| scheme.signature.header());
+        other.name != verifier.provider.name && headers.any(|header| request.headers.contains_key(header))
+    };
+    let tell = |other: &provider::Provider| {
+        format!("the request carries the signature header of {}: is it sent to the wrong source?", other.title)
+    };
+    provider::all().iter().filter(carried).map(tell).take(3).collect::<Vec<_>>().into_iter()
+}
+
 fn token_cause(verifier: &Verifier, request: &Request<'_>) -> String {
-    let Scheme::Token { check, secrets } = &verifier.scheme else { return String::new() };
+    let Scheme::Token { check, secrets } = &verifier.scheme else { return another_secret(verifier) };
     let given = super::single(request.headers, &check.header).unwrap_or_default();
-    if secrets.iter().any(|secret| secret.expose() == given.trim_ascii()) {
+    let is_one = |text: &[u8]| secrets.iter().any(|secret| secret.expose() == text);
+    if check.basic {
+        return basic_cause(given, secrets).unwrap_or_else(|| another_secret(verifier));
+    }
+    if is_one(given.trim_ascii()) {
         return "the text is right but for blanks around it".to_owned();
     }
-    "the secret configured here is not the one configured at the provider".to_owned()
+    if let Some(rest) = [b"Bearer ".as_slice(), b"Basic "].iter().find_map(|scheme| given.strip_prefix(*scheme))
+        && is_one(rest)
+    {
+        let scheme = String::from_utf8_lossy(&given[..given.len() - rest.len()]).into_owned();
+        return format!("the text is right but for \"{scheme}\" in front of it: the secret is the whole header");
+    }
+    if is_one(unquoted(given)) {
+        return "the text is right but for the quotation marks around it at the provider".to_owned();
+    }
+    another_secret(verifier)
+}
+
+/// Whether the user of a wrong `user:password` is right.
+fn basic_cause(given: &[u8], secrets: &[Secret]) -> Option<String> {
+    let decoded = Secret::new(token::basic(given)?);
+    let user = |text: &Secret| text.expose().split(|byte| *byte == b':').next().map(<[u8]>::to_vec);
+    let known = secrets.iter().any(|secret| user(secret) == user(&decoded));
+    Some(if known {
+        "the user name is right and the password another one than at the provider".to_owned()
+    } else {
+        // It is not shown: some senders put a key where the name belongs.
+        "the user name is another one than here".to_owned()
+    })
+}
+
+fn unquoted(text: &[u8]) -> &[u8] {
+    match text {
+        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
+        _ => text,
+    }
+}
+
+fn another_secret(verifier: &Verifier) -> String {
+    format!(
+        "the secret is another one: of another endpoint, of test mode instead of live, or from before a rotation. It \
+         should be {}",
+        verifier.provider.secret.hint
+    )
 }
 
 fn signature(verifier: &Verifier, request: &Request<'_>, refusal: Refusal) -> Vec<String> {
     let Scheme::Hmac { checks, keys, secrets, bytes } = &verifier.scheme else { return Vec::new() };
-    let form = checks.iter().position(|check| check.location.is_in(request.headers)).unwrap_or(0);
+    let form = form(checks, request);
     let trial = Trial { check: &checks[form], keys: &keys[form], secrets, bytes, request, url: verifier.url(request) };
-    let found =
-        trial.by_secret(verifier).or_else(|| trial.by_body()).or_else(|| trial.by_url()).or_else(|| trial.by_scheme());
+    let found = trial
+        .by_secret(verifier)
+        .or_else(|| trial.by_body())
+        .or_else(|| trial.by_url())
+        .or_else(|| trial.by_scheme(verifier.provider.general));
     if let Some(cause) = found {
         return vec![cause];
     }
@@ -88,12 +184,15 @@ fn signature(verifier: &Verifier, request: &Request<'_>, refusal: Refusal) -> Ve
             "this is not written as the provider writes it: a wrong provider is chosen, or a header was cut".to_owned(),
         ];
     }
-    let mut causes = vec![format!(
-        "the secret is another one: of another endpoint, of test mode instead of live, or from before a rotation. It \
-         should be {}",
-        verifier.provider.secret.hint
-    )];
-    causes.push("or the body was changed on the way: it must arrive byte for byte as it was sent".to_owned());
+    let mut causes = vec![another_secret(verifier)];
+    if request.body.is_empty() {
+        causes.push("or something in front of this server read the body: it arrived empty".to_owned());
+    } else if request.headers.contains_key(CONTENT_ENCODING) {
+        causes
+            .push("or the body was compressed on the way: it has a content-encoding; pass on what was sent".to_owned());
+    } else {
+        causes.push("or the body was changed on the way: it must arrive byte for byte as it was sent".to_owned());
+    }
     if trial.check.signs_url() {
         causes.push(format!("or the provider knows another URL than {}; set public_url", trial.url));
     }
@@ -121,36 +220,41 @@ impl Trial<'_> {
 
     /// Other ways to read the secrets.
     fn by_secret(&self, verifier: &Verifier) -> Option<String> {
-        let readings: [(&str, Reading); 4] = [
-            ("the secret's text as it is", |text| Some(text.as_bytes().to_vec())),
-            ("the secret without whsec_", |text| text.strip_prefix("whsec_").map(|rest| rest.as_bytes().to_vec())),
-            ("the secret decoded as base64", |text| STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok()),
-            ("the secret decoded as hexadecimal digits", |text| hex::decode(text).ok()),
+        let title = verifier.provider.title;
+        let other = |reading: &str| {
+            let advice = if verifier.provider.general {
+                "set secret_encoding".to_owned()
+            } else {
+                format!("which {title} does not: is this the right provider?")
+            };
+            format!("the sender uses {reading} as key, {advice}")
+        };
+        let paste = |what: &str| format!("the secret is right but for {what}: paste it without");
+        let readings: [(String, Reading); 6] = [
+            (other("the secret's text as it is"), |text| Some(text.as_bytes().to_vec())),
+            (other("the secret without whsec_"), |text| Some(text.strip_prefix("whsec_")?.as_bytes().to_vec())),
+            (other("the secret decoded as base64"), |text| {
+                STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok()
+            }),
+            (other("the secret decoded as hexadecimal digits"), |text| hex::decode(text).ok()),
+            (paste("the quotation marks around it"), |text| Some(unquoted(text.as_bytes()).to_vec())),
+            ("the secret at the provider has a line end behind it: set it there again, without".to_owned(), |text| {
+                Some([text.as_bytes(), b"\n"].concat())
+            }),
         ];
-        readings.into_iter().find_map(|(reading, decode)| {
+        readings.into_iter().find_map(|(cause, decode)| {
             let bytes = self.secrets.iter().filter_map(|secret| decode(secret.expose_str()?));
             let keys: Vec<Key> = bytes.map(|bytes| self.check.key(&Secret::new(bytes))).collect();
-            self.matches(&keys, self.request.body, self.url).then(|| {
-                let title = verifier.provider.title;
-                format!("the sender uses {reading} as key, which {title} does not: is this the right provider?")
-            })
+            self.matches(&keys, self.request.body, self.url).then_some(cause)
         })
     }
 
     /// Bodies that became this one on the way.
     fn by_body(&self) -> Option<String> {
         let body = self.request.body;
-        let with = |end: &[u8]| [body, end].concat();
-        let variants: [(&str, Vec<u8>); 6] = [
-            ("white space was added", compacted(body)),
-            ("a line end was added at its end", body.trim_ascii_end().to_vec()),
-            ("the line end at its end was cut off", with(b"\n")),
-            ("the line end at its end was cut off", with(b"\r\n")),
-            ("its line ends were changed", crlf(body)),
-            ("it was dropped", Vec::new()),
-        ];
-        variants.into_iter().find_map(|(what, variant)| {
-            (variant != body && self.matches(self.keys, &variant, self.url))
+        CHANGES.iter().find_map(|(what, before)| {
+            let before = before(body);
+            (before != body && self.matches(self.keys, &before, self.url))
                 .then(|| format!("the body was changed on the way: {what}; pass on the raw bytes"))
         })
     }
@@ -160,14 +264,14 @@ impl Trial<'_> {
         if !self.check.signs_url() {
             return None;
         }
-        url_variants(self.url).into_iter().find_map(|url| {
+        urls(self.url, self.request.headers).into_iter().find_map(|url| {
             self.matches(self.keys, self.request.body, &url)
                 .then(|| format!("the provider signs another spelling of the URL; set public_url to {url}"))
         })
     }
 
     /// The same message by another hash or in another encoding.
-    fn by_scheme(&self) -> Option<String> {
+    fn by_scheme(&self, general: bool) -> Option<String> {
         let algorithms = [Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512];
         let encodings = [Encoding::Hex, Encoding::HexUpper, Encoding::Base64, Encoding::Base64Url];
         for algorithm in algorithms {
@@ -175,82 +279,12 @@ impl Trial<'_> {
                 let changed = self.check.with(algorithm, encoding);
                 let keys: Vec<Key> = self.bytes.iter().map(|bytes| changed.key(bytes)).collect();
                 if changed.authenticate(&keys, self.request, self.url, &mut ()).is_ok() {
-                    return Some(format!(
-                        "the sender signs with {algorithm:?} and writes {encoding}: is this the right provider?"
-                    ));
+                    let advice =
+                        if general { "set algorithm and signature_encoding" } else { "is this the right provider?" };
+                    return Some(format!("the sender signs with {algorithm:?} and writes {encoding}: {advice}"));
                 }
             }
         }
         None
-    }
-}
-
-/// The JSON text without white space between its parts.
-pub(crate) fn compacted(body: &[u8]) -> Vec<u8> {
-    let (mut in_string, mut escaped) = (false, false);
-    body.iter()
-        .copied()
-        .filter(|byte| {
-            let keep = in_string || !byte.is_ascii_whitespace();
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if in_string => escaped = true,
-                b'"' => in_string = !in_string,
-                _ => {}
-            }
-            keep
-        })
-        .collect()
-}
-
-/// The text with `\r\n` for `\n`, or the other way round.
-fn crlf(body: &[u8]) -> Vec<u8> {
-    if body.windows(2).any(|pair| pair == b"\r\n") {
-        return body.iter().copied().filter(|byte| *byte != b'\r').collect();
-    }
-    body.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect()
-}
-
-fn url_variants(url: &str) -> Vec<String> {
-    let schemes = match url.split_once("://") {
-        Some(("http", rest)) => vec![url.to_owned(), format!("https://{rest}")],
-        Some(("https", rest)) => vec![url.to_owned(), format!("http://{rest}")],
-        _ => vec![url.to_owned()],
-    };
-    let mut variants = Vec::new();
-    for url in schemes {
-        let (path, query) = match url.split_once('?') {
-            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-            None => (url.clone(), None),
-        };
-        let slash = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
-        for path in [path, slash] {
-            if let Some(query) = &query {
-                variants.push(format!("{path}?{query}"));
-            }
-            variants.push(path);
-        }
-    }
-    variants.retain(|variant| variant != url);
-    variants
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn white_space_goes_only_between_the_parts_of_json() {
-        let pretty = b"{\n  \"a b\": [ 1, \"x \\\" y\" ]\n}\n";
-        assert_eq!(compacted(pretty), b"{\"a b\":[1,\"x \\\" y\"]}");
-    }
-
-    #[test]
-    fn spellings_of_a_url_differ_in_scheme_slash_and_query() {
-        let variants = url_variants("https://a.example/in?x=1");
-        for expected in ["http://a.example/in?x=1", "https://a.example/in/?x=1", "https://a.example/in"] {
-            assert!(variants.iter().any(|variant| variant == expected), "{expected}");
-        }
-        assert!(!variants.iter().any(|variant| variant == "https://a.example/in?x=1"));
     }
 }

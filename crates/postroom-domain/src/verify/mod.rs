@@ -14,6 +14,7 @@
 
 mod batch;
 mod candidate;
+mod changed;
 pub mod check;
 mod compile;
 mod diagnose;
@@ -33,7 +34,7 @@ mod trace;
 
 use http::{HeaderMap, HeaderName};
 
-pub(crate) use diagnose::compacted;
+pub(crate) use changed::compacted;
 pub use explain::{Explanation, Verdict};
 pub(crate) use json::looks_like_json;
 pub use outcome::{Answer, Outcome, Part, Refusal, Verified};

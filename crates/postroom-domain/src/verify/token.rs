@@ -32,8 +32,7 @@ impl Check {
         trace.passed(check::SIGNATURE_HEADER, || format!("header {} is there", self.header));
         let decoded;
         let given = if self.basic {
-            let text = value.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic ")).map(|_| &value[6..]);
-            let Some(bytes) = text.and_then(|text| STANDARD.decode(text).ok()) else {
+            let Some(bytes) = basic(value) else {
                 trace.failed(check::SIGNATURE_FORMAT, || {
                     "the header is not Basic and base64 of user:password".to_owned()
                 });
@@ -54,4 +53,10 @@ impl Check {
         trace.failed(check::TOKEN, || format!("compared with {}: it is another text", count(secrets.len(), "secret")));
         Err(Refusal::SignatureInvalid { check: check::TOKEN })
     }
+}
+
+/// `user:password` of `Basic` and base64.
+pub(super) fn basic(value: &[u8]) -> Option<Vec<u8>> {
+    let text = value.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic ")).map(|_| &value[6..])?;
+    STANDARD.decode(text).ok()
 }
