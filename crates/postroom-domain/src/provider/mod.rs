@@ -5,6 +5,7 @@
 
 mod custom;
 mod describe;
+pub mod guide;
 mod option;
 mod rows;
 mod sample;

@@ -3,6 +3,7 @@
 mod batches;
 mod custom;
 mod explained;
+mod guides;
 mod handshakes;
 mod identity;
 mod official;

@@ -1,0 +1,140 @@
+//! Source code, tickets, operations, clouds.
+
+use super::{CONSOLE, Guide, NONE};
+
+pub(super) const GUIDES: &[(&str, Guide)] = &[
+    (
+        "github",
+        Guide {
+            url: "The repository's or organization's Settings, Webhooks, Add webhook: the Payload URL, content type \
+                  application/json (form works too). For a GitHub App: its settings, Webhook.",
+            secret: "The Secret that you type there: make one up, such as `openssl rand -hex 32`.",
+            events: "Just the push event, everything, or single ones; the type here is the event and the body's action, such \
+                     as issues.opened.",
+            delivery: "2xx within 10 s (30 s on Enterprise Server). It does not try again by itself; Recent Deliveries sends \
+                       one again by hand, with the same id.",
+            notes: &["The older SHA-1 header is passed on and never believed."],
+            unverified: &["that it never tries again by itself"],
+        },
+    ),
+    (
+        "gitlab-signing",
+        Guide {
+            url: "The project's or group's Settings, Webhooks, Add new webhook.",
+            secret: "The signing token of the webhook, whsec_..., shown when it is made (GitLab 19.0 and newer).",
+            events: "Tick the triggers; the type here is the body's object_kind, such as push.",
+            delivery: "2xx within 10 s. After several failures the webhook is switched off for a while, then for good.",
+            notes: &["Older than GitLab 19.0: use gitlab-token."],
+            unverified: &[CONSOLE, "the 10 s and when it is switched off"],
+        },
+    ),
+    (
+        "gitlab-token",
+        Guide {
+            url: "The project's or group's Settings, Webhooks, Add new webhook.",
+            secret: "The Secret token that you type there: make one up.",
+            events: "Tick the triggers; the type here is the body's object_kind, such as push.",
+            delivery: "2xx within 10 s. After several failures the webhook is switched off for a while, then for good.",
+            notes: &["The token proves the sender and not the body. From GitLab 19.0 on, gitlab-signing proves both."],
+            unverified: &[CONSOLE, "the 10 s and when it is switched off"],
+        },
+    ),
+    (
+        "bitbucket",
+        Guide {
+            url: "Repository settings, Webhooks, Add webhook.",
+            secret: "The Secret of the webhook: generate or type one. Without it Bitbucket signs nothing.",
+            events: "Repository push, or choose from the full list; the type here is X-Event-Key, such as repo:push.",
+            delivery: "2xx within 10 s, 2 more tries.",
+            notes: &["Its X-Hub-Signature holds SHA-256, unlike the header of this name elsewhere."],
+            unverified: &[CONSOLE, "the 10 s and the number of tries", "X-Request-UUID as the id of an event"],
+        },
+    ),
+    (
+        "jira",
+        Guide {
+            url: "Jira settings, System, WebHooks: create a webhook (Jira Cloud).",
+            secret: "The Secret of the webhook: generate one there.",
+            events: "Tick the events, perhaps with a JQL filter; the type here is the body's webhookEvent.",
+            delivery: "2xx. Up to 5 more tries; X-Atlassian-Webhook-Retry counts them.",
+            notes: &["Webhooks of Connect and OAuth apps are not signed in this way and are refused."],
+            unverified: &[CONSOLE, "the number of tries", "how webhooks of Connect apps are signed"],
+        },
+    ),
+    (
+        "linear",
+        Guide {
+            url: "Settings, API, Webhooks: new webhook.",
+            secret: "The webhook's signing secret, shown on its page.",
+            events: "Tick the resources; the type here is type and action, such as Issue.create.",
+            delivery: "200 within 5 s. 3 more tries, after a minute, an hour and 6 hours.",
+            notes: &[
+                "The signed time may be 60 s away; it stands inside the body, the header beside it counts for nothing.",
+            ],
+            unverified: &[CONSOLE, "the retries", "Linear-Delivery as the id of an event"],
+        },
+    ),
+    (
+        "sentry",
+        Guide {
+            url: "Settings, Developer Settings, the internal or public integration: Webhook URL.",
+            secret: "The integration's Client Secret, on the same page.",
+            events: "Tick the webhooks and alert actions of the integration; the type here is resource and action.",
+            delivery: "2xx within 1 s.",
+            notes: &["The time in its header is not signed."],
+            unverified: &[CONSOLE, "the 1 s"],
+        },
+    ),
+    (
+        "pagerduty",
+        Guide {
+            url: "Integrations, Generic Webhooks (v3): new webhook.",
+            secret: "The secret shown once when the subscription is made.",
+            events: "Choose the scope and the events, such as incident.triggered.",
+            delivery: "2xx within 5 s (16 s for custom actions). Timeouts, 5xx, 429 and broken connections are tried again for \
+                       up to 48 hours, other 4xx not; later events of the same resource wait behind it.",
+            notes: &["A wrong secret loses events, because 401 is not tried again: they are under /v1/rejections."],
+            unverified: &[CONSOLE],
+        },
+    ),
+    (
+        "vercel",
+        Guide {
+            url: "Team Settings, Webhooks: create a webhook. For an integration: its console, Webhook URL.",
+            secret: "The secret shown once when the webhook is made; for an integration its client secret.",
+            events: "Choose the events, such as deployment.succeeded, and the projects.",
+            delivery: "2xx within 30 s. It tries again for 24 hours.",
+            unverified: &[CONSOLE, "the 30 s and the 24 hours", "the body's id as the id of an event"],
+            ..NONE
+        },
+    ),
+    (
+        "aws-sns",
+        Guide {
+            url: "The topic, Create subscription, protocol HTTPS, endpoint the source's URL; leave raw message delivery off. \
+                  The confirmation that SNS sends then is verified and confirmed by Postroom itself.",
+            secret: "There is none: SNS signs with a certificate of Amazon's. Say which topics may send, because any AWS \
+                     customer can get a valid signature.",
+            events: "Whatever is published to the topic. Filter with a subscription filter policy.",
+            delivery: "2xx within 15 s; retries follow the topic's delivery policy.",
+            notes: &[
+                "The certificate is fetched from sns.<region>.amazonaws.com only.",
+                "Raw message delivery is not signed and is refused.",
+                "The content type is text/plain although the body is JSON.",
+            ],
+            unverified: &["the default delivery policy"],
+        },
+    ),
+    (
+        "azure-event-grid",
+        Guide {
+            url: "The topic or resource, Events, Event Subscription, endpoint type Web Hook. The validation that Azure sends \
+                  then is answered by Postroom.",
+            secret: "Event Grid does not sign. Add a delivery property: a header with a secret value that you make up.",
+            events: "Choose the event types in the subscription; CloudEvents and the Event Grid schema both work.",
+            delivery: "200 to 204 within 30 s.",
+            notes: &["The secret proves the sender and not the body."],
+            unverified: &[CONSOLE, "the 30 s", "that validation wants exactly 200"],
+        },
+    ),
+];
