@@ -99,6 +99,13 @@ impl NewEvent {
         Self { origin: Origin::Source(source), event_type, external_id, headers, body, received_at }
     }
 
+    /// Gives an event whose sender gave it no id this one, so that recording it twice makes one event.
+    #[must_use]
+    pub fn or_known_as(mut self, id: ExternalId) -> Self {
+        self.external_id.get_or_insert(id);
+        self
+    }
+
     /// An event of the organization's own. `body` is what endpoints will get.
     #[must_use]
     pub fn sent(

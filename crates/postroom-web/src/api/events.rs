@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::deliveries::{DeliveryJson, Status, id_filter, status_filter, time_filter};
 use super::payload::{self, Encoding};
 use crate::app::Shared;
-use crate::extract::{Id, InOrganization, JsonOrEmpty, List, PageParams, Paged};
+use crate::extract::{Id, InOrganization, JsonOrEmpty, List, PageParams, Paged, Query};
 use crate::problem::fields::Errors;
 use crate::problem::{Answer, FieldProblem, Problem};
 
@@ -195,16 +195,39 @@ async fn list(
     Ok(seal.list(found, EventJson::from))
 }
 
+/// How to show one event.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ShowEvent {
+    /// `base64`: the payload's exact bytes, whatever they are. Left out: so that people can read it, which leaves out
+    /// white space around JSON.
+    #[param(inline)]
+    payload_encoding: Option<Base64>,
+}
+
+/// The one encoding that can be asked for.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Base64 {
+    Base64,
+}
+
 /// One event, with headers and payload.
-#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", responses((status = 200, body = EventWithPayload)))]
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(ShowEvent),
+    responses((status = 200, body = EventWithPayload)))]
 async fn get(
     State(state): State<Shared>,
     InOrganization(scope): InOrganization,
     Id(id, ..): Id<EventId>,
+    Query(show): Query<ShowEvent>,
 ) -> Answer<Body<EventWithPayload>> {
     let event = state.app.storage.api.event_get(&scope, id).await?.into();
     let carried = state.app.storage.api.event_payload(&scope, id).await?;
-    let (payload_encoding, payload) = payload::show(&carried.body);
+    let (payload_encoding, payload) = match show.payload_encoding {
+        Some(Base64::Base64) => payload::show_as_base64(&carried.body),
+        None => payload::show(&carried.body),
+    };
     Ok(Body(EventWithPayload { event, headers: headers_json(carried.headers), payload_encoding, payload }))
 }
 

@@ -31,6 +31,11 @@ pub(super) fn show(bytes: &Bytes) -> (Encoding, Box<RawValue>) {
             _ => return (Encoding::Text, quoted(text)),
         }
     }
+    show_as_base64(bytes)
+}
+
+/// Shows bytes as base64, whatever they are.
+pub(super) fn show_as_base64(bytes: &Bytes) -> (Encoding, Box<RawValue>) {
     (Encoding::Base64, quoted(&BASE64.encode(bytes)))
 }
 

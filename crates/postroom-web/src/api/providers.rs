@@ -1,7 +1,10 @@
-//! `/v1/providers`: the catalogue of who signs how.
+//! `/v1/providers`: the catalogue of who signs how, with a guide for each.
 
 use axum::Json;
-use postroom_domain::provider::{self, Description};
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+use postroom_domain::provider::guide::Guided;
+use postroom_domain::provider::{self, Description, Provider};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -9,9 +12,10 @@ use utoipa_axum::routes;
 
 use crate::app::Shared;
 use crate::extract::Query;
+use crate::problem::{Answer, Code, Problem};
 
 pub(super) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
 }
 
 /// Every provider.
@@ -24,9 +28,10 @@ struct Catalogue {
     next_cursor: Option<String>,
 }
 
+// The types below are for the document only: what is written are the domain's own description and guide.
+
 /// How a provider signs, and what its source needs.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only for the document: the domain's description is what is written")]
+#[derive(Serialize, ToSchema)]
 struct ProviderJson {
     /// The name for a source's `provider`.
     #[schema(example = "stripe")]
@@ -56,9 +61,37 @@ struct ProviderJson {
     methods: Vec<String>,
 }
 
+/// A provider with its guide.
+#[derive(Serialize, ToSchema)]
+struct GuidedProvider {
+    #[serde(flatten)]
+    provider: ProviderJson,
+    guide: ProviderGuide,
+}
+
+/// How to set a provider up. Texts are for people; code in them is Markdown.
+#[derive(Serialize, ToSchema)]
+struct ProviderGuide {
+    /// Where the source's URL is pasted.
+    url: String,
+    /// Which secret, and where it stands.
+    secret: String,
+    /// Which events to choose.
+    events: String,
+    /// What the provider counts as success, within which time, and what it does otherwise.
+    delivery: String,
+    /// What this server answers.
+    answers: Vec<String>,
+    /// What is easily got wrong.
+    notes: Vec<String>,
+    /// Commands that try it.
+    commands: Vec<String>,
+    /// What of this was not checked at the provider itself.
+    unverified: Vec<String>,
+}
+
 /// An option of a source.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only for the document: the domain's description is what is written")]
+#[derive(Serialize, ToSchema)]
 struct ProviderOption {
     name: String,
     required: bool,
@@ -80,4 +113,26 @@ struct Nothing {}
 async fn list(Query(Nothing {}): Query<Nothing>) -> Json<Catalogue> {
     let data = provider::all().iter().map(provider::Provider::describe).collect();
     Json(Catalogue { data, next_cursor: None })
+}
+
+/// The path's `{name}`.
+struct Named(&'static Provider);
+
+impl FromRequestParts<Shared> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Answer<Self> {
+        let missing = || Problem::of(Code::ProviderNotFound);
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| missing())?;
+        let name = params.iter().find_map(|(name, text)| (name == "name").then_some(text));
+        name.and_then(provider::find).map(Self).ok_or_else(missing)
+    }
+}
+
+/// One provider, with a guide: where to paste the URL, which secret, what it expects, how to try it.
+#[utoipa::path(get, path = "/v1/providers/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name in the catalogue", example = "stripe")),
+    responses((status = 200, body = GuidedProvider)))]
+async fn get(Named(provider): Named) -> Json<Guided> {
+    Json(provider.guided())
 }

@@ -134,9 +134,9 @@ struct BatchResult {
     error: Option<BatchError>,
 }
 
-/// Why one event of a batch was not accepted.
+/// Why one of many was not accepted.
 #[derive(Serialize, ToSchema)]
-struct BatchError {
+pub(super) struct BatchError {
     /// The code of the problem.
     #[schema(example = "validation_failed")]
     code: &'static str,
@@ -144,6 +144,16 @@ struct BatchError {
     detail: String,
     /// Refused fields.
     errors: Vec<FieldProblem>,
+}
+
+impl BatchError {
+    /// What is told of a problem; what is not for the caller goes to the log.
+    pub(super) fn of(problem: Problem) -> Self {
+        problem.report(None);
+        let code = problem.code().as_str();
+        let (detail, errors) = problem.into_detail();
+        Self { code, detail, errors }
+    }
 }
 
 /// Send up to 500 events.
@@ -184,11 +194,8 @@ async fn one(state: &Web, scope: &Scope, event: &RawValue, began: Instant) -> Ba
             error: None,
         },
         Err(problem) => {
-            problem.report(None);
-            let code = problem.code();
-            let (detail, errors) = problem.into_detail();
-            let error = Some(BatchError { code: code.as_str(), detail, errors });
-            BatchResult { status: code.status().as_u16(), id: None, duplicate: None, deliveries: None, error }
+            let status = problem.code().status().as_u16();
+            BatchResult { status, id: None, duplicate: None, deliveries: None, error: Some(BatchError::of(problem)) }
         }
     }
 }

@@ -16,8 +16,8 @@ use axum::routing::any;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use postroom_domain::Timestamp;
 use postroom_domain::verify::{self, Outcome, Refusal, Verifier};
+use postroom_domain::{RejectionId, Timestamp};
 use postroom_storage::receiver::{NewEvent, NewRejection, Source};
 
 use crate::app::{Shared, State as Web};
@@ -93,10 +93,13 @@ impl Arrived {
     }
 
     fn verify(&self, verifier: &Verifier, public_url: &str) -> Outcome {
+        self.ask(public_url, |request| verifier.verify(request, self.received_at))
+    }
+
+    fn ask<T>(&self, public_url: &str, question: impl FnOnce(&verify::Request<'_>) -> T) -> T {
         let url = format!("{public_url}{}", self.path());
         let method = self.parts.method.as_str();
-        let request = verify::Request { method, url: &url, headers: &self.parts.headers, body: &self.body };
-        verifier.verify(&request, self.received_at)
+        question(&verify::Request { method, url: &url, headers: &self.parts.headers, body: &self.body })
     }
 
     /// Keeps the request for its owner to see, and says what was wrong with it, but not which check found out.
@@ -104,20 +107,43 @@ impl Arrived {
         let code = refusal_code(refusal);
         metrics::counter!("postroom_rejections_total", "code" => code.as_str()).increment(1);
         let rejection = NewRejection {
-            source,
+            source: source.clone(),
             code: code.as_str(),
             check: refusal.check().to_owned(),
             method: self.parts.method.as_str().to_owned(),
             path: self.path().to_owned(),
             headers: self.parts.headers.iter().map(owned).collect(),
-            body: self.body,
+            body: self.body.clone(),
             received_at: self.received_at,
         };
-        if let Err(error) = state.app.storage.receiver.rejection_record(rejection).await {
-            tracing::warn!(error = %error, "a rejected request could not be kept");
+        match state.app.storage.receiver.rejection_record(rejection).await {
+            Ok(Some(id)) => self.tell(state, source, id, refusal).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = %error, "a rejected request could not be kept"),
         }
         Problem::of(code)
     }
+
+    /// Writes into the log what is most probably wrong, for those that are kept: that many a minute, and no more.
+    async fn tell(self, state: &Web, source: Arc<Source>, id: RejectionId, refusal: Refusal) {
+        let (span, public_url) = (tracing::Span::current(), state.app.public_url.clone());
+        let tell = move || {
+            let Ok(verifier) = &source.verifier else { return };
+            let told = self.ask(&public_url, |request| verifier.explain(request, self.received_at));
+            let cause = without_urls(told.likely_causes.first().map_or("", String::as_str));
+            let (code, check, source) = (refusal.code(), refusal.check(), source.id);
+            tracing::info!(parent: &span, rejection.id = %id, source.id = %source, code, check,
+                "a request to {source} is refused, the check {check} fails; likely cause: {cause}; see {id}");
+        };
+        // Finding the cause computes a few hundred hashes of the body: not on a thread that carries others.
+        let _ = tokio::task::spawn_blocking(tell).await;
+    }
+}
+
+/// A URL may hold a password or a token in its query: who may see it asks for the rejection.
+fn without_urls(text: &str) -> String {
+    let words = text.split(' ').map(|word| if word.contains("://") { "(the URL of the rejection)" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) fn refusal_code(refusal: Refusal) -> Code {

@@ -63,9 +63,9 @@ catalogue! {
     CredentialsInvalid UNAUTHORIZED "credentials_invalid", "The credential is not valid",
         "The key is mistyped, revoked or expired, or the header is not exactly `Authorization: Bearer <key>`, sent once.";
     SignatureMissing UNAUTHORIZED "signature_missing", "The request carries no signature",
-        "The provider has to sign what it sends here. The request was kept: its owner can see which header was expected under `/v1/rejections`.";
+        "The provider has to sign what it sends here. The request was kept: its owner can see which header was expected, and what probably became of it, under `/v1/rejections/{id}`.";
     SignatureInvalid UNAUTHORIZED "signature_invalid", "The signature does not fit the request",
-        "Check that the source has the provider's current secret, then verify the kept request again: `POST /v1/rejections/{id}/reverify`.";
+        "Check that the source has the provider's current secret, then verify the kept requests again: `POST /v1/rejections/reverify`.";
     TimestampOutOfTolerance UNAUTHORIZED "timestamp_out_of_tolerance", "The signed time is too far from now",
         "The request is a replay or took too long, or one of the clocks is wrong. The source's option `tolerance_seconds` says how far is too far.";
     Forbidden FORBIDDEN "forbidden", "The credential may not do this",
@@ -80,6 +80,8 @@ catalogue! {
         "There is no organization with this id or slug, or the credential is not for it.";
     SourceNotFound NOT_FOUND "source_not_found", "No such source",
         "Check the organization's slug and the source's name in the URL, or the source's id.";
+    ProviderNotFound NOT_FOUND "provider_not_found", "No such provider",
+        "`GET /v1/providers` lists them. For a sender that is not among them, `hmac`, `token`, `basic-auth` and `none` may do.";
     EndpointNotFound NOT_FOUND "endpoint_not_found", "No such endpoint",
         "There is no endpoint with this id in the organization.";
     EventNotFound NOT_FOUND "event_not_found", "No such event",

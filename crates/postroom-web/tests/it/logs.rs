@@ -106,3 +106,19 @@ pub async fn what_comes_from_outside_can_not_forge_a_line(engine: Engine) {
     room.call("FORGED", "/").send().await;
     assert!(!kept().text().to_lowercase().contains("forged"), "{}", kept().text());
 }
+
+pub async fn a_refusal_is_logged_with_its_likely_cause(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    room.source(&tenant, json!({"provider": "square", "secret": "shh"})).await;
+    let signature = "x-square-hmacsha256-signature";
+    let refused =
+        room.post("/in/acme/square?token=not-for-the-log").header(signature, "c2hvcnQ=").body("{}").send().await;
+    assert_eq!(refused.verdict(), "401 signature_invalid");
+    let list = room.get("/v1/rejections").bearer(&tenant.key).send().await.json();
+    let id = list["data"][0]["id"].as_str().unwrap();
+    let text = kept().text();
+    let line = text.lines().find(|line| line.contains(&format!("see {id}"))).expect("a line");
+    assert!(line.contains("the check signature_format fails; likely cause: this is not written as"), "{line}");
+    assert!(!text.contains("not-for-the-log"));
+}

@@ -14,6 +14,7 @@ mod ingest;
 mod lists;
 mod logs;
 mod pages;
+mod rejections;
 mod resources;
 mod stream;
 mod support;
@@ -128,6 +129,7 @@ macro_rules! suite {
                 a_request_has_one_span_with_who_what_and_how_it_ended,
                 no_secret_payload_or_query_is_ever_logged,
                 what_comes_from_outside_can_not_forge_a_line,
+                a_refusal_is_logged_with_its_likely_cause,
             ],
             pages: [
                 every_problem_has_its_page,
@@ -142,7 +144,15 @@ macro_rules! suite {
                 a_panic_in_a_handler_is_500_and_hurts_nobody_else,
                 metrics_count_requests_by_route_and_never_by_caller,
             ],
+            rejections: [
+                the_owner_of_a_rejection_sees_why_and_its_sender_only_the_code,
+                all_that_verify_now_become_events_in_order_of_arrival,
+                a_request_without_an_id_becomes_one_event_however_often_it_is_verified_at_once,
+                what_to_verify_again_is_checked,
+            ],
             resources: [
+                a_payload_can_be_had_as_its_exact_bytes,
+                a_provider_has_a_guide_and_an_unknown_one_is_404,
                 an_event_is_accepted_and_its_repetition_recognised,
                 an_events_payload_has_the_bytes_of_data_as_they_were_sent,
                 a_batch_has_one_result_for_each_event_in_order,

@@ -91,7 +91,9 @@ pub async fn every_route_answers_options_head_and_wrong_methods_sanely(engine: E
     let mut paths: Vec<String> =
         ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems"].map(str::to_owned).to_vec();
     let document = postroom_web::openapi::document();
-    paths.extend(document["paths"].as_object().unwrap().keys().map(|path| path.replace("{id}", "x")));
+    paths.extend(
+        document["paths"].as_object().unwrap().keys().map(|path| path.replace("{id}", "x").replace("{name}", "x")),
+    );
     for path in paths {
         let options = room.call("OPTIONS", &path).send().await;
         assert_eq!((options.status, options.body.len()), (204, 0), "{path} {options:?}");

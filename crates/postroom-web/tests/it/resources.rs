@@ -30,6 +30,37 @@ pub async fn an_events_payload_has_the_bytes_of_data_as_they_were_sent(engine: E
     assert_eq!(event.json()["headers"], json!([{"name": "content-type", "value": "application/json"}]));
 }
 
+pub async fn a_payload_can_be_had_as_its_exact_bytes(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    room.source(&tenant, json!({"provider": "none"})).await;
+    for body in [&b" {\"a\": 1}\r\n"[..], b"\xff\x00", b""] {
+        let sent = room.post("/in/acme/none").body(body).send().await;
+        let path = format!("/v1/events/{}", sent.json()["id"].as_str().unwrap());
+        let event = room.get(&format!("{path}?payload_encoding=base64")).bearer(&tenant.key).send().await.json();
+        let payload = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, body);
+        assert_eq!((&event["payload_encoding"], &event["payload"]), (&json!("base64"), &json!(payload)));
+        let other = room.get(&format!("{path}?payload_encoding=hex")).bearer(&tenant.key).send().await;
+        assert_eq!(other.status, 422, "{other:?}");
+    }
+}
+
+pub async fn a_provider_has_a_guide_and_an_unknown_one_is_404(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    let get = async |name: &str| room.get(&format!("/v1/providers/{name}")).bearer(&tenant.key).send().await;
+    let stripe = get("stripe").await.json();
+    assert_eq!((&stripe["name"], &stripe["needs_secret"]), (&json!("stripe"), &json!(true)));
+    assert!(stripe["guide"]["secret"].as_str().unwrap().contains("signing secret"), "{stripe}");
+    assert!(
+        stripe["guide"]["commands"][1].as_str().unwrap().starts_with("postroom sign --provider stripe"),
+        "{stripe}"
+    );
+    for name in ["Stripe", "nobody", "%00", &"a".repeat(5000)] {
+        assert_eq!(get(name).await.verdict(), "404 provider_not_found", "{name}");
+    }
+}
+
 pub async fn a_batch_has_one_result_for_each_event_in_order(engine: Engine) {
     let room = Room::start(engine).await;
     let tenant = room.tenant("Acme").await;
