@@ -5,7 +5,7 @@ use postroom_domain::endpoint::SignatureScheme;
 use postroom_domain::provider::{self, SecretForm};
 use postroom_domain::verify::{SignedRequest, sign};
 use postroom_domain::{Secret, Timestamp, signing};
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 /// The providers that samples are made for, each as a source of its own name.
 pub const PROVIDERS: [&str; 7] = ["stripe", "github", "shopify", "slack", "mandrill", "workos", "standard-webhooks"];
@@ -20,7 +20,7 @@ pub fn secret(name: &str) -> Secret {
     }
 }
 
-/// The `n`-th sample webhook of a provider, signed as the provider would for a source at `url`.
+/// The `n`-th sample webhook of a provider, signed as the provider would for a source with these options at `url`.
 ///
 /// # Errors
 /// When there is no such provider, it has no such sample, or the secret is not of its form.
@@ -29,19 +29,20 @@ pub fn webhook(
     kind: Option<&str>,
     number: u64,
     url: &str,
-    secret: &Secret,
+    options: &Map<String, Value>,
+    secret: Option<&Secret>,
     now: Timestamp,
 ) -> anyhow::Result<SignedRequest> {
     let payload = provider::sample(name, kind, number, now).with_context(|| {
         let kinds: Vec<&str> = provider::sample_kinds(name).collect();
         if kinds.is_empty() {
-            format!("there are no samples of {name:?}; there are of {}", PROVIDERS.join(", "))
+            format!("there is no provider {name:?}; `postroom sources providers` lists them")
         } else {
             format!("there is no such sample of {name}; there are {}", kinds.join(", "))
         }
     })?;
     let needs = provider::find(name).is_some_and(provider::Provider::needs_secret);
-    sign(name, &Map::new(), needs.then_some(secret), &payload, url, now).map_err(|errors| {
+    sign(name, options, secret.filter(|_| needs), &payload, url, now).map_err(|errors| {
         let errors: Vec<String> =
             errors.iter().map(|error| format!("{}: {}", error.field, error.invalid.detail)).collect();
         anyhow::anyhow!("the sample of {name} cannot be signed: {}", errors.join("; "))
@@ -60,10 +61,10 @@ mod tests {
             let secret = secret(name);
             let verifier = Verifier::compile(name, &Map::new(), std::slice::from_ref(&secret)).unwrap();
             let url = "http://127.0.0.1:1/in/acme-corp/x";
-            let signed = webhook(name, None, 1, url, &secret, now).unwrap();
+            let signed = webhook(name, None, 1, url, &Map::new(), Some(&secret), now).unwrap();
             let request = Request { method: "POST", url, headers: &signed.headers, body: &signed.body };
             assert!(matches!(verifier.verify(&request, now), Outcome::Verified(_)), "{name}");
         }
-        assert!(webhook("nobody", None, 1, "http://x", &secret("github"), now).is_err());
+        assert!(webhook("nobody", None, 1, "http://x", &Map::new(), None, now).is_err());
     }
 }

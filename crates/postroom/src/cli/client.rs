@@ -35,10 +35,27 @@ pub struct ServerArgs {
     pub organization: Option<String>,
 }
 
+/// Plain HTTP/1.1, or with TLS: no redirects, no proxies.
+pub type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A client for anywhere.
+#[must_use]
+pub fn http() -> Http {
+    let tls = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
+    hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(tls)
+}
+
+/// The innermost cause of a failed request.
+#[must_use]
+pub fn cause(error: &hyper_util::client::legacy::Error) -> String {
+    let cause = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
+    cause.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// A connection to a server's API.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Http,
     base: Url,
     headers: HeaderMap,
 }
@@ -89,9 +106,7 @@ impl Client {
         let base = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let base =
             base.with_context(|| format!("{:?} is not a server's address such as http://127.0.0.1:8080", plain(url)))?;
-        let tls = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
-        let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(tls);
-        Ok(Self { http, base, headers: HeaderMap::new() })
+        Ok(Self { http: http(), base, headers: HeaderMap::new() })
     }
 
     /// The server's address, without a slash at its end.
@@ -208,8 +223,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> anyhow::Error {
-        let cause = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
-        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        let cause = cause(error);
         anyhow!("no server answers at {} ({cause}): start one with `postroom serve`, or set POSTROOM_URL", self.base())
     }
 }

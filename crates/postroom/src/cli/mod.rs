@@ -5,7 +5,10 @@
 mod beside;
 pub(crate) mod client;
 mod config;
+mod explained;
+mod forward;
 mod keys;
+mod listen;
 mod migrate;
 pub(crate) mod output;
 mod provider_args;
@@ -14,6 +17,8 @@ mod seed;
 mod send;
 mod serve;
 mod sign;
+mod source;
+mod sse;
 mod tail;
 mod verify;
 mod view;
@@ -57,6 +62,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Send an event, or many
     Send(send::SendArgs),
+    /// Forward a source's events to a program on this computer, live
+    Listen(listen::Args),
     /// Follow events and deliveries as they happen
     Tail(tail::TailArgs),
     /// Events: list, show, replay
@@ -65,11 +72,11 @@ enum Command {
     Deliveries(Resource<resources::Deliveries>),
     /// Dead letters: list, show, requeue, discard
     DeadLetters(Resource<resources::DeadLetters>),
-    /// Requests that failed verification: list, show, reverify
+    /// Requests that failed verification: list, show why, reverify
     Rejections(Resource<resources::Rejections>),
     /// Endpoints: list, show, create, test, enable, disable, rotate-secret, delete
     Endpoints(Resource<resources::Endpoints>),
-    /// Sources: list, show, create, providers, delete
+    /// Sources: list, show, create, rotate-secret, delete; providers and their guides
     Sources(Resource<resources::Sources>),
     /// Sign a request as a provider would
     Sign(sign::Args),
@@ -132,6 +139,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => return args.run(),
         Command::Config(command) => return config::run(command),
         Command::Send(args) => client_runtime()?.block_on(send::send(args)),
+        Command::Listen(args) => client_runtime()?.block_on(listen::listen(args)),
         Command::Tail(args) => client_runtime()?.block_on(tail::tail(args)),
         Command::Events(r) => client_runtime()?.block_on(resources::events(r.command, &r.server, r.json.json)),
         Command::Deliveries(r) => client_runtime()?.block_on(resources::deliveries(r.command, &r.server, r.json.json)),

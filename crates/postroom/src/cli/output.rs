@@ -75,6 +75,13 @@ pub fn cell(value: &Value) -> String {
     }
 }
 
+/// The time of day of an RFC 3339 moment, with milliseconds.
+#[must_use]
+pub fn time_of_day(stamp: &Value) -> String {
+    let stamp = cell(stamp);
+    stamp.get(11..23).unwrap_or(&stamp).to_owned()
+}
+
 /// The style of a word that says how something stands.
 #[must_use]
 pub fn status_style(status: &str) -> Style {

@@ -35,42 +35,52 @@ pub struct ProviderArgs {
 impl ProviderArgs {
     /// The provider of that name.
     pub fn provider(&self) -> anyhow::Result<&'static Provider> {
-        provider::find(&self.provider).with_context(|| {
-            let names: Vec<&str> = provider::all().iter().map(|row| row.name).collect();
-            format!("there is no provider {:?}; there are {}", self.provider, names.join(", "))
-        })
+        provider(&self.provider)
     }
 
     /// The options as a source would have them.
     pub fn options(&self, provider: &Provider) -> anyhow::Result<Map<String, Value>> {
-        let known = provider.options();
-        let mut options = Map::new();
-        for given in &self.options {
-            let (name, value) = given
-                .split_once('=')
-                .with_context(|| format!("--option {given:?} has no `=`; write --option name=value"))?;
-            let text = match value.strip_prefix('@') {
-                Some(file) => String::from_utf8(read_input(file)?)
-                    .with_context(|| format!("{file} is not UTF-8 text"))?
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned(),
-                None => value.to_owned(),
-            };
-            let value = known
-                .iter()
-                .find(|spec| spec.name == name)
-                .map_or_else(|| Value::from(text.as_str()), |spec| spec.value_of_text(&text));
-            if options.insert(name.to_owned(), value).is_some() {
-                bail!("--option {name} is given twice");
-            }
-        }
-        Ok(options)
+        options(&self.options, provider)
     }
 
     /// The moment to work at.
     pub fn now(&self) -> Timestamp {
         self.now.map_or_else(wall_clock, Timestamp::from_seconds)
     }
+}
+
+/// The provider of a name.
+pub fn provider(name: &str) -> anyhow::Result<&'static Provider> {
+    provider::find(name).with_context(|| {
+        let names: Vec<&str> = provider::all().iter().map(|row| row.name).collect();
+        format!("there is no provider {name:?}; there are {}", names.join(", "))
+    })
+}
+
+/// Options as a source would have them, from `name=value` and `name=@file`.
+pub fn options(given: &[String], provider: &Provider) -> anyhow::Result<Map<String, Value>> {
+    let known = provider.options();
+    let mut options = Map::new();
+    for given in given {
+        let (name, value) = given
+            .split_once('=')
+            .with_context(|| format!("--option {given:?} has no `=`; write --option name=value"))?;
+        let text = match value.strip_prefix('@') {
+            Some(file) => String::from_utf8(read_input(file)?)
+                .with_context(|| format!("{file} is not UTF-8 text"))?
+                .trim_end_matches(['\r', '\n'])
+                .to_owned(),
+            None => value.to_owned(),
+        };
+        let value = known
+            .iter()
+            .find(|spec| spec.name == name)
+            .map_or_else(|| Value::from(text.as_str()), |spec| spec.value_of_text(&text));
+        if options.insert(name.to_owned(), value).is_some() {
+            bail!("--option {name} is given twice");
+        }
+    }
+    Ok(options)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command at a terminal works at the time of its machine")]

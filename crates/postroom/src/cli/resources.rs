@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use postroom_domain::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Client, ServerArgs, escape};
 use super::view::{DEAD_LETTERS, DELIVERIES, ENDPOINTS, EVENTS, REJECTIONS, SOURCES, View};
+use super::{explained, output, provider_args, source};
 
 /// How much of a list, and in which form.
 #[derive(Debug, Clone, Args)]
@@ -160,11 +161,20 @@ pub enum Rejections {
         /// rej_...
         id: String,
     },
-    /// Verify a request once more, after its source's secret was mended
+    /// Verify requests once more, after their source's secret was mended; what verifies becomes an event
+    #[command(after_help = "Examples:
+  postroom rejections reverify rej_0198c1f2...
+  postroom rejections reverify --source stripe")]
     Reverify {
         /// rej_...
-        #[arg(required = true)]
+        #[arg(required_unless_present_any = ["source", "all"], conflicts_with_all = ["source", "all"])]
         ids: Vec<String>,
+        /// All of this source, by name or id, in order of arrival
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        source: Option<String>,
+        /// All of all sources, in order of arrival
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -251,9 +261,28 @@ pub enum Sources {
         /// A file that holds the provider's signing secret; - reads standard input
         #[arg(long, value_name = "FILE")]
         secret_file: Option<PathBuf>,
+        /// An option of the provider, such as tolerance_seconds=600; @file reads the value from a file
+        #[arg(long = "option", value_name = "NAME=VALUE|NAME=@FILE")]
+        options: Vec<String>,
     },
-    /// The providers there are, and what they need
-    Providers,
+    /// The providers there are, or the guide of one: where to paste the URL, which secret, how to test it
+    #[command(after_help = "Example:\n  postroom sources providers stripe")]
+    Providers {
+        /// Show the guide of this one
+        name: Option<String>,
+    },
+    /// Give a source the provider's new secret; the old one verifies beside it for a while
+    #[command(after_help = "Example:\n  echo -n whsec_... | postroom sources rotate-secret stripe --secret-file -")]
+    RotateSecret {
+        /// The source, by name or id
+        source: String,
+        /// A file that holds the new secret; - reads standard input
+        #[arg(long, value_name = "FILE")]
+        secret_file: PathBuf,
+        /// How long the old one verifies beside the new, in seconds (at most 2592000)
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        grace: u64,
+    },
     /// Delete a source; its events stay
     Delete {
         /// src_...
@@ -334,9 +363,59 @@ pub async fn rejections(command: Rejections, server: &ServerArgs, json: bool) ->
     let view = View::new(Client::from_environment(server)?, json);
     match command {
         Rejections::List { source, list } => view.list(&REJECTIONS, &[("source_id", source)], list.limit).await,
-        Rejections::Show { id } => view.show(&REJECTIONS, &id).await,
-        Rejections::Reverify { ids } => view.act(&REJECTIONS, &ids, "reverify").await,
+        Rejections::Show { id } => {
+            let path = format!("{}/{}", REJECTIONS.path, escape(&id));
+            let mut rejection = view.client().get(&path).await?;
+            if json {
+                return view.print_object(&rejection);
+            }
+            let explanation = rejection["explanation"].take();
+            view.print_object(&rejection)?;
+            if explanation.is_object() {
+                output::line("")?;
+                output::line(explained::written(&explanation).trim_end())?;
+            }
+            Ok(())
+        }
+        Rejections::Reverify { ids, source: None, all: false } => view.act(&REJECTIONS, &ids, "reverify").await,
+        Rejections::Reverify { source, .. } => {
+            let body = match source {
+                Some(name) => json!({ "source_id": source::find(view.client(), &name).await?["id"] }),
+                None => json!({}),
+            };
+            reverify(&view, &body).await
+        }
     }
+}
+
+/// Verifies all that wait, call by call, and tells what became of each.
+async fn reverify(view: &View, body: &Value) -> anyhow::Result<()> {
+    let (mut verified, mut still_invalid) = (0, 0);
+    loop {
+        let answer = view.client().post("/v1/rejections/reverify", Some(body)).await?;
+        verified += answer["verified"].as_u64().unwrap_or(0);
+        still_invalid += answer["still_invalid"].as_u64().unwrap_or(0);
+        let rows = answer["data"].as_array().cloned().unwrap_or_default();
+        let stopped = rows.last().filter(|last| matches!(last["status"].as_u64(), Some(429 | 500..)));
+        if let Some(last) = stopped {
+            let why = output::cell(&last["error"]["detail"]);
+            anyhow::bail!("{verified} became events, then the server could not go on: {why}");
+        }
+        let columns = [("id", "id"), ("status", "status"), ("became", "event_id"), ("why not", "error")];
+        let flat = |mut row: Value| {
+            if row["error"].is_object() {
+                row["error"] = row["error"]["detail"].take();
+            }
+            row
+        };
+        view.print_columns(&columns, rows.into_iter().map(flat).collect())?;
+        // Where nothing moved, another call would find the same.
+        if answer["has_more"] != true || answer["verified"] == 0 {
+            break;
+        }
+    }
+    output::note(format!("{verified} became events, {still_invalid} still fail"));
+    Ok(())
 }
 
 /// Runs `postroom endpoints`.
@@ -375,8 +454,9 @@ pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyho
     match command {
         Sources::List { list } => view.list(&SOURCES, &[], list.limit).await,
         Sources::Show { id } => view.show(&SOURCES, &id).await,
-        Sources::Create { provider, name, secret_file } => {
-            let mut body = json!({ "provider": provider });
+        Sources::Create { provider, name, secret_file, options } => {
+            let known = provider_args::provider(&provider)?;
+            let mut body = json!({ "provider": provider, "options": provider_args::options(&options, known)? });
             if let Some(name) = name {
                 body["name"] = name.into();
             }
@@ -386,7 +466,18 @@ pub async fn sources(command: Sources, server: &ServerArgs, json: bool) -> anyho
             }
             view.print_object(&view.client().post(SOURCES.path, Some(&body)).await?)
         }
-        Sources::Providers => {
+        Sources::Providers { name: Some(name) } => {
+            let guide = view.client().get(&format!("/v1/providers/{}", escape(&name))).await?;
+            view.print_guide(&guide)
+        }
+        Sources::RotateSecret { source, secret_file, grace } => {
+            let id = output::cell(&source::find(view.client(), &source).await?["id"]);
+            let secret = read_secret(&secret_file)?;
+            let body = json!({ "secret": secret.expose_str().unwrap_or_default(), "grace_seconds": grace });
+            let path = format!("/v1/sources/{}/rotate-secret", escape(&id));
+            view.print_object(&view.client().post(&path, Some(&body)).await?)
+        }
+        Sources::Providers { name: None } => {
             let answer = view.client().get("/v1/providers").await?;
             let columns = [("name", "name"), ("title", "title"), ("scheme", "summary"), ("secret", "secret_hint")];
             view.print_columns(&columns, answer["data"].as_array().cloned().unwrap_or_default())

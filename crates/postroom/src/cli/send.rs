@@ -11,15 +11,16 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 use postroom_domain::Secret;
+use postroom_domain::provider::Provider;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use url::Url;
 
 use super::beside::now;
 use super::client::{Client, Refused, ServerArgs};
-use super::output;
 use super::resources::read_secret;
+use super::{output, provider_args, source};
 use crate::samples;
 
 /// The most that is read of `--data`.
@@ -33,7 +34,8 @@ const CONCURRENCY: usize = 16;
   postroom send --type order.paid --data '{\"order\": 42}'
   postroom send --type order.paid --data order.json --id order-42-paid
   postroom send --type load.test --data - --count 10000 --rate 500 < body.json
-  postroom send --provider stripe --secret-file secret --to http://127.0.0.1:8080/in/acme-corp/stripe")]
+  postroom send --provider stripe --source stripe --secret whsec_...
+  postroom send --provider github --type issues.opened --secret-file secret --to http://127.0.0.1:8080/in/acme-corp/github")]
 pub struct SendArgs {
     /// The event's type, such as order.paid; with --provider, which of its samples
     #[arg(long = "type", value_name = "TYPE", required_unless_present = "provider")]
@@ -45,14 +47,23 @@ pub struct SendArgs {
     #[arg(long, conflicts_with_all = ["count", "provider"])]
     id: Option<String>,
     /// Send a sample webhook of this provider to a source, signed as the provider signs, in place of an own event
-    #[arg(long, value_name = "NAME", requires_all = ["to", "secret_file"], conflicts_with = "data")]
+    #[arg(long, value_name = "NAME", requires = "address", conflicts_with = "data")]
     provider: Option<String>,
-    /// With --provider: the source's URL
-    #[arg(long, value_name = "URL", requires = "provider")]
+    /// With --provider: the source of the server, by name or id; asks the server for its URL and options
+    #[arg(long, value_name = "NAME", requires = "provider", group = "address")]
+    source: Option<String>,
+    /// With --provider: the source's URL; asks the server nothing
+    #[arg(long, value_name = "URL", requires = "provider", group = "address")]
     to: Option<String>,
+    /// With --provider: the source's secret
+    #[arg(long, value_name = "SECRET", requires = "provider", group = "key", allow_hyphen_values = true)]
+    secret: Option<String>,
     /// With --provider: a file that holds the source's secret; - reads standard input
-    #[arg(long, value_name = "FILE", requires = "provider")]
+    #[arg(long, value_name = "FILE", requires = "provider", group = "key")]
     secret_file: Option<PathBuf>,
+    /// With --provider and --to: an option of the source, such as header=X-Token
+    #[arg(long = "option", value_name = "NAME=VALUE", requires = "to")]
+    options: Vec<String>,
     /// Send the event so many times, each with an id of its own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -81,7 +92,19 @@ enum Job {
     /// Events of the organization's own.
     Own { client: Client, event_type: String, id: Option<String>, data: Box<RawValue> },
     /// Sample webhooks of a provider.
-    Sample { client: Client, provider: String, kind: Option<String>, url: Url, secret: Secret, first: u64 },
+    Sample(Sample),
+}
+
+/// A provider as it is played.
+struct Sample {
+    client: Client,
+    provider: &'static Provider,
+    kind: Option<String>,
+    /// As the provider knows it.
+    url: Url,
+    options: Map<String, Value>,
+    secret: Option<Secret>,
+    first: u64,
 }
 
 /// Runs `postroom send`.
@@ -89,7 +112,7 @@ enum Job {
 /// # Errors
 /// When the data is not JSON, or the server refuses or cannot be reached.
 pub async fn send(args: SendArgs) -> anyhow::Result<()> {
-    let job = Arc::new(Job::new(&args)?);
+    let job = Arc::new(Job::new(&args).await?);
     match args.count {
         Some(count) => send_many(&job, &args, count).await,
         None => {
@@ -100,24 +123,15 @@ pub async fn send(args: SendArgs) -> anyhow::Result<()> {
 }
 
 impl Job {
-    fn new(args: &SendArgs) -> anyhow::Result<Self> {
-        let (Some(provider), Some(to), Some(file)) = (&args.provider, &args.to, &args.secret_file) else {
-            return Ok(Self::Own {
-                client: Client::from_environment(&args.server)?,
-                event_type: args.event_type.clone().unwrap_or_default(),
-                id: args.id.clone(),
-                data: read_data(&args.data)?,
-            });
-        };
-        let url = Url::parse(to).with_context(|| format!("{:?} is not the URL of a source", output::plain(to)))?;
-        Ok(Self::Sample {
-            client: Client::anonymous(url.as_str().trim_end_matches(url.path()))?,
-            provider: provider.clone(),
-            kind: args.event_type.clone(),
-            url,
-            secret: read_secret(file)?,
-            // Another run makes other events, not repetitions of the last one's.
-            first: u64::try_from(now().as_millis()).unwrap_or(0) << 20,
+    async fn new(args: &SendArgs) -> anyhow::Result<Self> {
+        if let Some(provider) = &args.provider {
+            return Ok(Self::Sample(Sample::new(args, provider).await?));
+        }
+        Ok(Self::Own {
+            client: Client::from_environment(&args.server)?,
+            event_type: args.event_type.clone().unwrap_or_default(),
+            id: args.id.clone(),
+            data: read_data(&args.data)?,
         })
     }
 
@@ -127,11 +141,7 @@ impl Job {
             Self::Own { client, event_type, data, .. } => {
                 client.json(Method::POST, "/v1/events", Some(wire(event_type, id, data)?)).await
             }
-            Self::Sample { client, provider, kind, url, secret, first } => {
-                let kind = kind.as_deref();
-                let signed = samples::webhook(provider, kind, first + number, url.as_str(), secret, now())?;
-                client.send_signed(url.path(), signed.headers, signed.body.into()).await
-            }
+            Self::Sample(sample) => sample.send(number).await,
         }
     }
 
@@ -146,6 +156,56 @@ impl Job {
             }
         }
         bail!("the server is busy: try a lower --rate")
+    }
+}
+
+impl Sample {
+    async fn new(args: &SendArgs, provider: &str) -> anyhow::Result<Self> {
+        let provider = provider_args::provider(provider)?;
+        let secret = match (&args.secret, &args.secret_file) {
+            (Some(text), _) => Some(Secret::from(text.trim())),
+            (None, Some(file)) => Some(read_secret(file)?),
+            (None, None) if provider.needs_secret() => {
+                bail!("give --secret or --secret-file: {}", provider.describe().secret_hint)
+            }
+            (None, None) => None,
+        };
+        let (client, url, options) = match (&args.source, &args.to) {
+            (Some(name), _) => Self::of_source(args, provider, name).await?,
+            (None, to) => {
+                let to = to.as_deref().unwrap_or_default();
+                let url =
+                    Url::parse(to).with_context(|| format!("{:?} is not the URL of a source", output::plain(to)))?;
+                let client = Client::anonymous(&url[..url::Position::BeforePath])?;
+                (client, url, provider_args::options(&args.options, provider)?)
+            }
+        };
+        // Another run makes other events, not repetitions of the last one's.
+        let first = u64::try_from(now().as_millis()).unwrap_or(0) << 20;
+        Ok(Self { client, provider, kind: args.event_type.clone(), url, options, secret, first })
+    }
+
+    /// A source as the server knows it. The request goes to the server that was asked, which need not be reached by its
+    /// public URL from here.
+    async fn of_source(
+        args: &SendArgs,
+        provider: &Provider,
+        name: &str,
+    ) -> anyhow::Result<(Client, Url, Map<String, Value>)> {
+        let source = source::find(&Client::from_environment(&args.server)?, name).await?;
+        let url = Url::parse(source["url"].as_str().unwrap_or_default()).context("a source has a URL")?;
+        // Any provider can be played at any source; the options are those of the source's own.
+        let is_its_own = source["provider"] == provider.name;
+        let options = source["options"].as_object().filter(|_| is_its_own).cloned().unwrap_or_default();
+        Ok((Client::anonymous(&args.server.url)?, url, options))
+    }
+
+    async fn send(&self, number: u64) -> anyhow::Result<Value> {
+        let (kind, url, secret) = (self.kind.as_deref(), self.url.as_str(), self.secret.as_ref());
+        let number = self.first + number;
+        let signed = samples::webhook(self.provider.name, kind, number, url, &self.options, secret, now())?;
+        let path = &self.url[url::Position::BeforePath..];
+        self.client.send_signed(path, signed.headers, signed.body.into()).await
     }
 }
 

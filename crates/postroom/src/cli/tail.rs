@@ -9,10 +9,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::client::{Client, Refused, ServerArgs, escape};
-use super::output::{self, FAINT, ODD, STRONG, cell, status_style, styled};
-
-/// The longest line of a stream that is read; a longer one is not ours.
-const LINE_BYTES_MAX: usize = 1024 * 1024;
+use super::output::{self, FAINT, ODD, STRONG, cell, status_style, styled, time_of_day};
+use super::sse::{Message, Reader};
 
 /// What to follow.
 #[derive(Debug, Args)]
@@ -40,7 +38,7 @@ pub async fn tail(args: TailArgs) -> anyhow::Result<()> {
     let mut connected_before = false;
     let mut pause = Duration::from_millis(250);
     loop {
-        match client.stream(&format!("/v1/stream{query}"), reader.last_id.as_deref()).await {
+        match client.stream(&format!("/v1/stream{query}"), reader.last_id()).await {
             Ok(response) => {
                 if !connected_before && !args.json {
                     output::note(styled(FAINT, format!("following {}, stop with Ctrl-C", client.base())));
@@ -68,63 +66,6 @@ async fn follow(mut body: hyper::body::Incoming, reader: &mut Reader, teller: &m
         }
     }
     Ok(())
-}
-
-/// One message of the stream.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Message {
-    event: String,
-    data: String,
-}
-
-/// Takes server-sent events apart (WHATWG HTML, section 9.2), byte by byte as they arrive.
-#[derive(Debug, Default)]
-struct Reader {
-    buffer: Vec<u8>,
-    message: Message,
-    id: Option<String>,
-    last_id: Option<String>,
-}
-
-impl Reader {
-    fn forget_unfinished(&mut self) {
-        self.buffer.clear();
-        self.message = Message::default();
-        self.id = None;
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> anyhow::Result<Vec<Message>> {
-        self.buffer.extend_from_slice(bytes);
-        let mut messages = Vec::new();
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            if let Some(message) = self.line(line.trim_end_matches(['\n', '\r'])) {
-                messages.push(message);
-            }
-        }
-        anyhow::ensure!(self.buffer.len() <= LINE_BYTES_MAX, "the server's stream is not one of Postroom");
-        Ok(messages)
-    }
-
-    fn line(&mut self, line: &str) -> Option<Message> {
-        if line.is_empty() {
-            // An id counts only with the whole message: resuming behind a half one would lose it.
-            self.last_id = self.id.take().or(self.last_id.take());
-            let message = std::mem::take(&mut self.message);
-            return (!message.data.is_empty()).then_some(message);
-        }
-        let (field, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match field {
-            "event" => value.clone_into(&mut self.message.event),
-            "id" => self.id = Some(value.to_owned()),
-            "data" if self.message.data.is_empty() => value.clone_into(&mut self.message.data),
-            "data" => self.message.data.push_str(&format!("\n{value}")),
-            _ => {}
-        }
-        None
-    }
 }
 
 /// Turns messages into lines. A delivery is told with the attempt that moved it, which comes right behind it.
@@ -167,12 +108,6 @@ impl Teller {
     }
 }
 
-/// The time of day of an RFC 3339 moment, with milliseconds.
-fn time_of_day(stamp: &Value) -> String {
-    let stamp = cell(stamp);
-    stamp.get(11..23).unwrap_or(&stamp).to_owned()
-}
-
 fn event_line(event: &Value) -> String {
     format!(
         "{} {} {} {} {}",
@@ -211,20 +146,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_the_same_however_it_is_cut() {
-        let stream = ": hello\n\nid: 1\nevent: event\ndata: {\"a\":1}\n\nevent: gap\r\ndata: x\r\ndata: y\r\n\r\nid: 2\ndata: half";
-        for size in 1..stream.len() {
-            let mut reader = Reader::default();
-            let messages: Vec<Message> =
-                stream.as_bytes().chunks(size).flat_map(|part| reader.read(part).unwrap()).collect();
-            let expected = [("event", "{\"a\":1}"), ("gap", "x\ny")];
-            let got: Vec<(&str, &str)> = messages.iter().map(|m| (m.event.as_str(), m.data.as_str())).collect();
-            assert_eq!(got, expected, "in pieces of {size}");
-            assert_eq!(reader.last_id.as_deref(), Some("1"), "in pieces of {size}");
-        }
-    }
-
-    #[test]
     fn an_attempt_is_told_with_its_delivery_and_text_from_outside_is_escaped() {
         let mut teller = Teller::default();
         let delivery = serde_json::json!({ "id": "dlv_1", "status": "failed", "event_type": "a\u{1b}b",
@@ -236,10 +157,5 @@ mod tests {
         let expected =
             "10:00:00.123 failed      a\\u{1b}b evt_1 attempt 1 503 4 ms to http://x/, next attempt at 10:00:05.000";
         assert_eq!(line, expected);
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused() {
-        assert!(Reader::default().read(&vec![b'x'; LINE_BYTES_MAX + 1]).is_err());
     }
 }

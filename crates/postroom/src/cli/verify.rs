@@ -1,17 +1,16 @@
 //! `postroom verify`: explains step by step why a request does or does not verify.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use postroom_domain::provider::Provider;
-use postroom_domain::verify::{Explanation, Request, Verdict, Verifier};
+use postroom_domain::verify::{Request, Verdict, Verifier};
 use serde::Deserialize;
 
+use super::explained;
 use super::provider_args::{ProviderArgs, print, read_input, refused, secrets, usage};
 
 /// Check a webhook as a source would, and explain every check.
@@ -94,7 +93,7 @@ impl Args {
         if self.json {
             print(format!("{}\n", serde_json::to_string(&told)?).as_bytes())?;
         } else {
-            print(written(&told).as_bytes())?;
+            print(explained::written(&serde_json::to_value(&told)?).as_bytes())?;
         }
         Ok(if told.verdict == Verdict::Invalid { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -193,27 +192,4 @@ fn put(headers: &mut HeaderMap, line: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("the value of the header {name} can not stand in a request"))?;
     headers.try_append(name, value).context("too many headers")?;
     Ok(())
-}
-
-/// The explanation for a person; colours fall away where stdout is no terminal.
-fn written(told: &Explanation) -> String {
-    let (good, bad) = (Style::new().fg_color(Some(AnsiColor::Green.into())), AnsiColor::Red.on_default().bold());
-    let mut text = String::new();
-    let verdict = match (told.verdict, told.code) {
-        (Verdict::Invalid, Some(code)) => format!("{bad}invalid{bad:#}: {code}"),
-        (Verdict::Handshake, _) => format!("{good}handshake{good:#}: answered, not recorded"),
-        _ => format!("{good}valid{good:#}"),
-    };
-    let _ = writeln!(text, "{} {verdict}", told.provider);
-    for step in &told.checks {
-        let (style, mark) = if step.passed { (good, "ok  ") } else { (bad, "FAIL") };
-        let _ = writeln!(text, "  {style}{mark}{style:#} {:<20} {}", step.check, step.detail);
-    }
-    if let Some(event_type) = &told.event_type {
-        let _ = writeln!(text, "event type {event_type}, id {}", told.external_id.as_deref().unwrap_or("none"));
-    }
-    for (index, cause) in told.likely_causes.iter().enumerate() {
-        let _ = writeln!(text, "{} {cause}", if index == 0 { "likely cause:" } else { "             " });
-    }
-    text
 }

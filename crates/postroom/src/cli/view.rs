@@ -199,6 +199,29 @@ impl View {
         Ok(output::table(&titles, rows.iter().map(cells).collect())?)
     }
 
+    /// A provider's guide, for reading.
+    pub fn print_guide(&self, provider: &Value) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(output::json(provider)?);
+        }
+        let guide = &provider["guide"];
+        output::line(format!("{} ({})", styled(STRONG, cell(&provider["title"])), cell(&provider["name"])))?;
+        output::line(cell(&provider["summary"]))?;
+        for (title, key) in [("URL", "url"), ("Secret", "secret"), ("Events", "events"), ("It expects", "delivery")] {
+            output::line(format!("\n{}\n  {}", styled(STRONG, title), cell(&guide[key])))?;
+        }
+        let lists =
+            [("It gets", "answers"), ("Good to know", "notes"), ("Try it", "commands"), ("Not verified", "unverified")];
+        for (title, key) in lists {
+            let items: Vec<&Value> = guide[key].as_array().into_iter().flatten().collect();
+            if !items.is_empty() {
+                output::line(format!("\n{}", styled(STRONG, title)))?;
+                items.into_iter().try_for_each(|item| output::line(format!("  {}", cell(item))))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every field on a line of its own; lists of objects (attempts, headers) as JSON, one a line.
     pub fn print_object(&self, object: &Value) -> anyhow::Result<()> {
         if self.json {

@@ -131,10 +131,12 @@ fn playground(tour: &Tour, url: &str) -> std::io::Result<()> {
         "postroom tail                      # what happens, as it happens".to_owned(),
         "postroom send --type order.paid --data '{\"order\": 42}'".to_owned(),
         "postroom send --type load.test --count 1000".to_owned(),
-        format!("postroom sign --provider stripe --secret {stripe} --url {url}/in/acme-corp/stripe --curl | sh"),
+        format!("postroom send --provider stripe --source stripe --secret {stripe}"),
+        "postroom listen stripe --forward-to http://localhost:3000/webhook --last 2".to_owned(),
         "postroom events list".to_owned(),
         "postroom deliveries list --status success".to_owned(),
-        "postroom rejections list\n".to_owned(),
+        "postroom rejections list".to_owned(),
+        "postroom sources providers stripe  # its guide: URL, secret, events, retries\n".to_owned(),
     ];
     lines.iter().try_for_each(output::line)?;
     output::line(styled(FAINT, format!("API: {url}/docs   Stop with Ctrl-C; nothing is left behind.\n")))

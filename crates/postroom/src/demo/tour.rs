@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use postroom_domain::verify::SignedRequest;
 use postroom_domain::{Clock, Secret};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::receiver::{Arrival, Receiver};
 use super::tell;
@@ -190,7 +190,7 @@ impl Tour {
 
     fn signed(&self, provider: &str, kind: &str, number: u64, secret: &Secret) -> anyhow::Result<SignedRequest> {
         let url = format!("{}/in/acme-corp/{provider}", self.url);
-        samples::webhook(provider, Some(kind), number, &url, secret, self.clock.now())
+        samples::webhook(provider, Some(kind), number, &url, &Map::new(), Some(secret), self.clock.now())
     }
 
     async fn send(&self, provider: &str, signed: SignedRequest) -> anyhow::Result<(StatusCode, Bytes)> {
@@ -245,10 +245,13 @@ impl Tour {
         ensure!(status == StatusCode::UNAUTHORIZED, "a forged webhook was answered with {status}");
         self.ledger.rejected += 1;
         let kept = self.client.get("/v1/rejections?limit=1").await?;
-        let kept = &kept["data"][0];
-        let part = |key: &str| kept[key].as_str().unwrap_or_default().to_owned();
-        tell::said(&format!("kept as {}: {}, failed check {}", part("id"), part("code"), part("failed_check")))?;
-        tell::command("postroom rejections list")?;
+        let id = kept["data"][0]["id"].as_str().context("the rejection that was just kept")?;
+        let kept = self.client.get(&format!("/v1/rejections/{id}")).await?;
+        let part = |key: &str| kept[key].as_str().unwrap_or_default();
+        tell::said(&format!("kept as {id}: {}, failed check {}", part("code"), part("failed_check")))?;
+        let cause = kept["explanation"]["likely_causes"][0].as_str().unwrap_or_default();
+        tell::said(&format!("likely cause: {cause}"))?;
+        tell::command(&format!("postroom rejections show {id}"))?;
         Ok(())
     }
 

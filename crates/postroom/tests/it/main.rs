@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod data;
 mod demo;
+mod listen;
 mod on_postgres;
 mod readme;
 mod serve;
@@ -57,6 +58,12 @@ macro_rules! suite {
                 tail_follows_live_and_ends_with_ctrl_c,
                 many_events_are_sent_at_a_rate_and_added_up,
                 sample_webhooks_are_sent_signed_and_a_wrong_secret_is_told,
+            ],
+            listen: [
+                listen_hands_over_what_arrived_so_that_it_verifies_there_and_replays_the_last,
+                listen_survives_restarts_of_the_server_without_a_gap_and_without_doubles,
+                listen_says_what_does_not_work_and_goes_on,
+                rejected_requests_are_explained_and_verified_again_by_command,
             ],
             readme: [
                 the_readme_s_requests_make_an_organization_receive_and_send,
