@@ -1,6 +1,7 @@
-//! What tests of several crates stand on: databases of their own on a real PostgreSQL, servers they may kill, and faults
-//! between the two. Only tests use this crate; it knows nothing about Postroom.
+//! What tests of several crates stand on: databases of their own on a real PostgreSQL, servers they may kill, faults
+//! between the two, and the official libraries of webhook providers. Only tests use this crate; it knows nothing about Postroom.
 //!
 //! Everything here panics when it cannot do what it was asked: a test has nothing better to do with such an error.
 
 pub mod postgres;
+pub mod sdks;

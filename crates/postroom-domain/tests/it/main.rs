@@ -10,5 +10,6 @@ mod official;
 mod properties;
 mod providers;
 mod schemes;
+mod sdks;
 mod special;
 mod support;
