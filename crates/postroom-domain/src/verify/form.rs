@@ -36,26 +36,20 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match first {
-            b'+' => out.push(b' '),
-            b'%' => match after.first_chunk().and_then(byte_of) {
-                Some(byte) => {
-                    out.push(byte);
-                    rest = &after[2..];
-                }
-                None => out.push(b'%'),
-            },
-            other => out.push(*other),
-        }
+    while let Some(at) = memchr::memchr2(b'+', b'%', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let after = &rest[at + 1..];
+        let escaped = if rest[at] == b'%' { after.first_chunk().and_then(byte_of) } else { None };
+        out.push(escaped.unwrap_or(if rest[at] == b'+' { b' ' } else { b'%' }));
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
+    out.extend_from_slice(rest);
     Cow::Owned(out)
 }
 
 fn byte_of(digits: &[u8; 2]) -> Option<u8> {
-    let mut byte = [0];
-    hex::decode_to_slice(digits, &mut byte).ok().map(|()| byte[0])
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16).and_then(|number| u8::try_from(number).ok()));
+    Some(high? << 4 | low?)
 }
 
 /// A body of one field, as the encoders of most languages write it.
