@@ -98,7 +98,8 @@ fn address(given: &str) -> anyhow::Result<Url> {
     } else {
         format!("http://{given}")
     };
-    let url = Url::parse(&whole).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && !first.is_empty();
+    let url = Url::parse(&whole).ok().filter(is_web);
     match url {
         Some(url) if url.username().is_empty() && url.password().is_none() => Ok(url),
         Some(_) => bail!("--forward-to takes an address without user and password"),

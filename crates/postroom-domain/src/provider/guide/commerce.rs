@@ -45,7 +45,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             events: "Choose them in the subscription, such as payment.updated.",
             delivery: "2xx within 10 s. An older page speaks of 72 hours of retries; after three weeks without a 2xx the \
                        subscription is switched off.",
-            unverified: &[CONSOLE, "how long it tries again"],
+            unverified: &["how long it tries again"],
             ..NONE
         },
     ),
@@ -55,12 +55,11 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "Developer Tools, Notifications: new destination of the kind webhook.",
             secret: "The destination's secret key, all of pdl_ntfset_..., behind Edit destination. An API key is not it.",
             events: "Choose them in the destination, such as transaction.completed.",
-            delivery: "200 within 5 s. Up to 60 tries in 3 days live, fewer in the sandbox.",
+            delivery: "200 within 5 s. Up to 60 more tries in 3 days for live accounts, fewer in the sandbox.",
             notes: &[
                 "Its library allows the signed time to be 5 s away, and so does Postroom; when requests are slow on their \
                  way, set the option tolerance_seconds.",
             ],
-            unverified: &[CONSOLE, "the 5 s of the answer", "the number of tries"],
             ..NONE
         },
     ),

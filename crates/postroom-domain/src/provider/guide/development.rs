@@ -2,6 +2,11 @@
 
 use super::{CONSOLE, Guide, NONE};
 
+const GITLAB_RETRIES: &str = "2xx within 10 s. It does not try again. After four failures in a row the webhook is \
+    switched off: for a minute and then longer, up to 24 hours, where they were 5xx.";
+const GITLAB_401: &str = "A wrong secret is answered with 401, and four of them switch the webhook off until somebody \
+    switches it on again.";
+
 pub(super) const GUIDES: &[(&str, Guide)] = &[
     (
         "github",
@@ -23,9 +28,12 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "The project's or group's Settings, Webhooks, Add new webhook.",
             secret: "The signing token of the webhook, whsec_..., shown when it is made (GitLab 19.0 and newer).",
             events: "Tick the triggers; the type here is the body's object_kind, such as push.",
-            delivery: "2xx within 10 s. After several failures the webhook is switched off for a while, then for good.",
-            notes: &["Older than GitLab 19.0: use gitlab-token."],
-            unverified: &[CONSOLE, "the 10 s and when it is switched off"],
+            delivery: GITLAB_RETRIES,
+            notes: &["Older than GitLab 19.0: use gitlab-token.", GITLAB_401],
+            unverified: &[
+                "the 10 s: an administrator can change it",
+                "after how many failures it is switched off: versions differ",
+            ],
         },
     ),
     (
@@ -34,9 +42,15 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "The project's or group's Settings, Webhooks, Add new webhook.",
             secret: "The Secret token that you type there: make one up.",
             events: "Tick the triggers; the type here is the body's object_kind, such as push.",
-            delivery: "2xx within 10 s. After several failures the webhook is switched off for a while, then for good.",
-            notes: &["The token proves the sender and not the body. From GitLab 19.0 on, gitlab-signing proves both."],
-            unverified: &[CONSOLE, "the 10 s and when it is switched off"],
+            delivery: GITLAB_RETRIES,
+            notes: &[
+                "The token proves the sender and not the body. From GitLab 19.0 on, gitlab-signing proves both.",
+                GITLAB_401,
+            ],
+            unverified: &[
+                "the 10 s: an administrator can change it",
+                "after how many failures it is switched off: versions differ",
+            ],
         },
     ),
     (
@@ -94,7 +108,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx within 5 s (16 s for custom actions). Timeouts, 5xx, 429 and broken connections are tried again for \
                        up to 48 hours, other 4xx not; later events of the same resource wait behind it.",
             notes: &["A wrong secret loses events, because 401 is not tried again: they are under /v1/rejections."],
-            unverified: &[CONSOLE],
+            ..NONE
         },
     ),
     (

@@ -142,13 +142,13 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
     (
         "zoom",
         Guide {
-            url: "marketplace.zoom.us, the app, Features (or Access), Event Subscriptions: Event notification endpoint URL, then \
+            url: "marketplace.zoom.us, Manage, the app, Features, Access, Event Subscriptions: Event notification endpoint URL, then \
                   Validate. Give the source its secret first.",
             secret: "The app's Secret Token on the same page. The older Verification Token is not it.",
             events: "Add event types to the subscription, such as meeting.started.",
             delivery: "200 within 3 s. It validates the URL again every 72 hours.",
             notes: &["It sends no id of an event."],
-            unverified: &[CONSOLE, "the 3 s and the 72 hours"],
+            unverified: &["the 3 s and the 72 hours"],
         },
     ),
 ];
