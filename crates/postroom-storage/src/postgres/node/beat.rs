@@ -18,6 +18,8 @@ use crate::postgres::pool::bind;
 const MARK_EVERY: Duration = Duration::from_millis(400);
 /// A lease has so many beats, and ends this part of it earlier by this process's own clock.
 const BEATS: u32 = 5;
+/// Nobody else is thought dead in this part of a lease after this node was out of touch itself.
+const GRACE: u32 = 3;
 /// How often it is looked which organizations have too many waiting deliveries; less often if that takes long.
 const CENSUS_EVERY: Duration = Duration::from_secs(10);
 /// At most this part of the time goes into it.
@@ -117,9 +119,16 @@ impl Node {
     /// Looks after the dead, and after organizations with too many waiting deliveries.
     async fn look_after(&self) {
         let mut counted = None::<(Instant, Duration)>;
+        let mut in_touch = None::<Instant>;
         loop {
             tokio::time::sleep(self.settings.lease / BEATS).await;
             if self.identity().is_none() {
+                in_touch = None;
+                continue;
+            }
+            // A database that was away for longer than a lease was so for all: first they come back, then it is looked
+            // who has not.
+            if in_touch.get_or_insert_with(Instant::now).elapsed() < self.settings.lease / GRACE {
                 continue;
             }
             let buried = async {

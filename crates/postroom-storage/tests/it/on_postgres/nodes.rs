@@ -374,6 +374,33 @@ async fn a_node_cut_off_from_the_database_begins_nothing_and_answers_in_time() {
     assert!(!(of(&node.storage) && of(&room.storage)), "one of them has its shard");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_away_for_longer_than_a_lease_makes_nobody_dead() {
+    let room = Room::<Postgres>::new().await;
+    room.storage.platform.close().await.unwrap();
+    let url = room.harness.database.app_url();
+    let proxy = Proxy::to(address(&url)).await;
+    let lease = Duration::from_secs(6);
+    let nodes = [
+        Neighbour::at(&room, &proxy.url(&url), lease).await,
+        Neighbour::at(&room, &proxy.url(&url), lease).await,
+        Neighbour::at(&room, &proxy.url(&url), lease).await,
+    ];
+    let admin = admin(&room).await;
+    proxy.set(Mode::Refuse).await;
+    let over = "select count(*) from nodes where state = 'live' and lease_until < clock_timestamp()";
+    until(async || count(&admin, over).await == 3).await;
+    proxy.set(Mode::Pass).await;
+    let alive = "select count(*) from nodes where state = 'live' and lease_until > clock_timestamp()";
+    until(async || count(&admin, alive).await == 3).await;
+    // All of them have looked after the dead since, at least once.
+    let since = Instant::now();
+    until(async || since.elapsed() > lease / 2).await;
+    assert_eq!(count(&admin, "select count(*) from nodes where state <> 'recovered'").await, 3, "the same three");
+    assert_eq!(count(&admin, alive).await, 3);
+    drop(nodes);
+}
+
 /// Where a database is.
 fn address(url: &str) -> std::net::SocketAddr {
     let config: tokio_postgres::Config = url.parse().unwrap();
