@@ -216,6 +216,23 @@ impl Batch {
         self.entries.iter().filter_map(|entry| Some((entry.record.org, entry.limit()?))).collect()
     }
 
+    /// Of an organization whose limit changed while its events waited here, the newest one has the last word.
+    pub(super) fn level(&mut self) {
+        if self.limited().is_empty() {
+            return;
+        }
+        let upto = |entry: &Entry| match entry.record.count {
+            Counting::Upto(limit) => Some((entry.record.org, limit)),
+            Counting::Free => None,
+        };
+        let newest: HashMap<i64, Option<u64>> = self.entries.iter().filter_map(upto).collect();
+        for entry in &mut self.entries {
+            if let Some((org, _)) = upto(entry) {
+                entry.record.count = Counting::Upto(newest.get(&org).copied().flatten());
+            }
+        }
+    }
+
     /// The guard's rows.
     pub(super) fn guards(&self) -> Guards {
         let mut guards = Guards::default();

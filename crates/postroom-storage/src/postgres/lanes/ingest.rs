@@ -216,6 +216,10 @@ impl Lane {
         }
         let started = Instant::now();
         let batch = self.stage(waiting, by);
+        // What was accepted while there was no limit is in the count that a limit is compared with.
+        if let Err(error) = self.settings.node.count(&batch.limited()).await {
+            return self.failed(batch, &error);
+        }
         match self.write(&batch).await {
             Ok(Some(written)) => {
                 self.metrics.commit_seconds.record(started.elapsed().as_secs_f64());
@@ -308,6 +312,7 @@ impl Lane {
             let id = self.ids.next(now);
             batch.entries.push(Entry { id, record, set, memory, parked, reply: Some(reply), place });
         }
+        batch.level();
         batch
     }
 

@@ -1,6 +1,7 @@
 //! The beat: renews the lease, writes down how far the node has come, takes and gives back shards, and looks after the
 //! dead.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -169,6 +170,19 @@ impl Node {
             Some(me) if self.has_moved() => self.mark(me).await.map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// Adds what this node has accepted for these organizations to their months, if it is not in there yet: it is for one
+    /// that had no limit until now.
+    pub(in crate::postgres) async fn count(&self, limited: &BTreeMap<i64, u64>) -> Result<()> {
+        // One mark may be on its way without what came after it.
+        for _ in 0..2 {
+            if limited.is_empty() || !self.state.lock().has_uncounted(limited) {
+                break;
+            }
+            self.mark_if_moved().await?;
+        }
+        Ok(())
     }
 
     /// Renews the lease and writes the mark; `false` if the node is thought dead.

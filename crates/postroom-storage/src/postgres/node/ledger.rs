@@ -106,6 +106,11 @@ impl Ledger {
         }
     }
 
+    /// Whether there are events of this organization to be counted.
+    pub(in crate::postgres) fn counts(&self, org: i64) -> bool {
+        self.counts.range((org, i64::MIN)..=(org, i64::MAX)).next().is_some()
+    }
+
     /// Whether a delivery is in memory, and neither settled nor about to be.
     pub(in crate::postgres) fn holds(&self, delivery: DeliveryKey) -> bool {
         delivery.run == 0

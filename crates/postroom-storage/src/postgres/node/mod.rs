@@ -17,7 +17,7 @@ mod pokes;
 mod recovery;
 mod shards;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +92,12 @@ impl State {
     fn marked(&mut self, mark: Mark) {
         self.last = Some((mark.watermark, mark.counted));
         self.mark = None;
+    }
+
+    /// Whether events of these organizations are accepted and not in their months' counts.
+    fn has_uncounted(&self, limited: &BTreeMap<i64, u64>) -> bool {
+        let mut on_its_way = self.mark.iter().flat_map(|mark| &mark.counts);
+        on_its_way.any(|((org, _), _)| limited.contains_key(org)) || limited.keys().any(|org| self.ledger.counts(*org))
     }
 
     /// Whether there is more to write down than is stored.

@@ -189,6 +189,48 @@ async fn a_limit_is_exact_over_two_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_where_there_was_none_counts_what_came_before_and_holds_on_every_node_within_a_second() {
+    let room = Room::<Postgres>::new().await;
+    let other = Neighbour::of(&room).await;
+    let set = async |tenant: &Tenant, limit| {
+        let change = OrganizationChange { webhook_limit: Some(Some(limit)), ..OrganizationChange::default() };
+        let by = SuperAdmin::by_operator();
+        room.storage.platform.organization_update(by, tenant.organization.id, change, room.now()).await.unwrap();
+    };
+    let is_refused = |answer: Result<EventId, Error>| match answer {
+        Ok(_) => false,
+        Err(Error::LimitReached { .. }) => true,
+        Err(error) => panic!("{error:?}"),
+    };
+    for round in 0..5 {
+        let acme = room.organization(&format!("acme-{round}")).await;
+        join_all((0..10).map(|_| room.send(&acme, "a"))).await;
+        set(&acme, 12).await;
+        let mut accepted = 0;
+        while !is_refused(room.try_send(&acme, "a", None).await.map(|recorded| recorded.id)) {
+            accepted += 1;
+        }
+        assert_eq!(accepted, 2, "on the node that changed it: exact at once");
+    }
+
+    let acme = room.organization("acme").await;
+    until(async || other.send(&room, &acme, None).await.is_ok()).await;
+    join_all((0..50).map(|_| other.send(&room, &acme, None))).await;
+    set(&acme, 51).await;
+    let set_at = Instant::now();
+    until(async || {
+        let here = is_refused(room.try_send(&acme, "a", None).await.map(|recorded| recorded.id));
+        here && is_refused(other.send(&room, &acme, None).await)
+    })
+    .await;
+    assert!(set_at.elapsed() < Duration::from_secs(2), "{:?}", set_at.elapsed());
+    let admin = admin(&room).await;
+    let stored = count(&admin, "select count(*) from events join organizations using (org) where slug = 'acme'").await;
+    let counted = room.storage.platform.organization_of(&acme.scope).await.unwrap().webhook_count;
+    assert_eq!(counted, stored.cast_unsigned(), "all that was accepted is counted by then");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_answer_to_a_commit_is_lost_the_event_is_there_once_and_is_delivered_once() {
     let room = Room::<Postgres>::new().await;
     let (acme, few) = (room.organization("acme").await, limited(&room, "few", 1_000).await);
