@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use postroom_domain::verify::{Outcome, Request, Verifier};
@@ -87,8 +86,7 @@ pub fn listen_hands_over_what_arrived_so_that_it_verifies_there_and_replays_the_
     for name in ["stripe-signature", "content-type"] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_str(arrived.header(name)).unwrap());
     }
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let now = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap());
+    let now: Timestamp = line["created_at"].as_str().unwrap().parse().unwrap();
     let verifier = Verifier::compile("stripe", &Map::new(), &[Secret::from(SECRET)]).unwrap();
     let whole = Request { method: "POST", url: "http://x/", headers: &headers, body: &arrived.body };
     assert!(matches!(verifier.verify(&whole, now), Outcome::Verified(_)), "{}", arrived.head);
@@ -183,10 +181,10 @@ fn the_commands_of_every_guide_do_what_they_say() {
     let server = Server::start(Engine::Embedded);
     let tenant = server.tenant("Acme", None);
     let binary = postroom().get_program().to_owned();
-    let path = std::path::Path::new(&binary).parent().unwrap().to_str().unwrap().to_owned();
+    let folder = std::path::Path::new(&binary).parent().unwrap().to_str().unwrap().to_owned();
     let shell = |command: &str| {
         let mut shell = Command::new("sh");
-        shell.args(["-c", command]).env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()));
+        shell.args(["-c", &format!("PATH={folder}:$PATH; {command}")]);
         shell.env("POSTROOM_URL", &server.url).env("POSTROOM_API_KEY", &tenant.key).output().unwrap()
     };
     for provider in provider::all() {

@@ -15,7 +15,6 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                        times over a few hours. The order is not promised.",
             notes: &["Only the age of the signed time is limited, to 300 s, as in Stripe's own libraries."],
             unverified: &["times and numbers of retries: taken from several guides that cite docs.stripe.com"],
-            ..NONE
         },
     ),
     (
@@ -33,7 +32,6 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The time is not signed: an old request can be repeated by whoever has it.",
             ],
             unverified: &[CONSOLE],
-            ..NONE
         },
     ),
     (
