@@ -10,6 +10,7 @@ mod demo;
 mod listen;
 mod on_postgres;
 mod readme;
+mod sdks;
 mod serve;
 mod support;
 mod tidy;

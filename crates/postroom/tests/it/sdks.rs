@@ -1,0 +1,125 @@
+//! From a provider's library to a provider's library: one signs, a running server receives and delivers, and one verifies
+//! what arrived at the endpoint; that of Standard Webhooks verifies the server's own signature on it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postroom_domain::Timestamp;
+use postroom_domain::provider::{self, sample};
+use postroom_testkit::sdks::{self, Webhook};
+use serde_json::{Value, json};
+
+use super::support::{Arrived, Engine, Receiver, Server, Tenant, request};
+
+/// What these have in common with our own attempts is the names of their headers, so ours stand there: the library that
+/// verifies for them verifies ours.
+const SAME_HEADERS: [&str; 3] = ["standard-webhooks", "openai", "gitlab-signing"];
+
+/// Where providers that sign the URL were told to send.
+const PUBLIC_URL: &str = "https://hooks.example.com/from/provider?x=1";
+
+/// Headers that a library wants besides those that are signed.
+const SHOPIFY: [(&str, &str); 4] = [
+    ("x-shopify-topic", "orders/create"),
+    ("x-shopify-shop-domain", "postroom.myshopify.com"),
+    ("x-shopify-api-version", "2026-01"),
+    ("x-shopify-webhook-id", "b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"),
+];
+
+#[expect(clippy::disallowed_methods, reason = "the server under test reads the same clock")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(since.as_millis().try_into().unwrap())
+}
+
+fn secret(provider: &str) -> &'static str {
+    match provider {
+        "adyen-platform" => "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056",
+        _ => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    }
+}
+
+/// A sample of the provider, signed by its library.
+fn signed(name: &str) -> Webhook {
+    let now = now();
+    let payload = sample(name, None, 1, now).expect("a sample");
+    let mut headers = vec![("content-type".to_owned(), payload.content_type)];
+    if name == "shopify" {
+        headers.extend(SHOPIFY.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    let unsigned = Webhook {
+        provider: name.to_owned(),
+        secret: secret(name).to_owned(),
+        options: json!({}),
+        method: "POST".to_owned(),
+        url: PUBLIC_URL.to_owned(),
+        headers,
+        body: payload.body,
+        now: now.as_millis(),
+    };
+    sdks::sign(&unsigned).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What arrived, as the provider's library sees it at the moment of sending.
+fn as_arrived(sent: &Webhook, arrived: &Arrived) -> Webhook {
+    let headers = arrived.head.lines().filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Webhook { headers, body: arrived.body.clone(), ..sent.clone() }
+}
+
+fn source(tenant: &Tenant, name: &str) {
+    let mut options = json!({});
+    let row = provider::find(name).expect("a provider");
+    if row.signs_url() {
+        options["public_url"] = PUBLIC_URL.into();
+    }
+    if row.default_tolerance().is_some() {
+        // A slow machine is no matter of this test.
+        options["tolerance_seconds"] = 3600.into();
+    }
+    let asked = json!({ "provider": name, "secret": secret(name), "options": options });
+    let (status, made) = tenant.post("/v1/sources", &asked);
+    assert_eq!(status, 201, "{made}");
+}
+
+fn own_secret(tenant: &Tenant) -> String {
+    let endpoint = tenant.get("/v1/endpoints")["data"][0]["id"].as_str().expect("an endpoint").to_owned();
+    tenant.get(&format!("/v1/endpoints/{endpoint}/secret"))["secret"].as_str().expect("a secret").to_owned()
+}
+
+#[test]
+fn what_a_library_signs_arrives_so_that_a_library_verifies_it_there_again() {
+    let receiver = Receiver::answering(&[200]);
+    let server = Server::start(Engine::Embedded);
+    let tenant = server.tenant("Acme", Some(&receiver.url()));
+    let own_secret = own_secret(&tenant);
+    let known = |name: &String| provider::find(name).is_some() && sdks::verified_by(name).is_some();
+    let names: Vec<String> = sdks::providers().into_iter().filter(known).collect();
+    for name in ["stripe", "github", "shopify", "slack", "svix", "standard-webhooks", "workos"] {
+        assert!(names.iter().any(|known| known == name), "{name}");
+    }
+    for name in &names {
+        source(&tenant, name);
+        let sent = signed(name);
+        let url = format!("{}/in/acme/{name}", server.url);
+        let (status, _, answer) = request("POST", &url, &sent.headers, &sent.body);
+        assert_eq!(status, 200, "{name}: {}", String::from_utf8_lossy(&answer));
+
+        let arrived = receiver.next();
+        assert_eq!(arrived.body, sent.body, "{name}");
+        let again = as_arrived(&sent, &arrived);
+        if !SAME_HEADERS.contains(&name.as_str()) {
+            assert_eq!(sdks::verify(&again), Ok(()), "{name}");
+        }
+        let own = Webhook {
+            provider: "standard-webhooks".to_owned(),
+            secret: own_secret.clone(),
+            now: now().as_millis(),
+            ..again
+        };
+        assert_eq!(sdks::verify(&own), Ok(()), "our own signature on what {name} sent");
+        assert!(sdks::verify(&Webhook { body: b"{}".to_vec(), ..own }).is_err());
+        let event: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        assert!(event["id"].is_null() || arrived.header("webhook-id") == event["id"].as_str().unwrap(), "{name}");
+    }
+    assert!(receiver.is_quiet());
+}
