@@ -16,7 +16,7 @@ use postroom_domain::keyring::Keyring;
 use postroom_domain::organization::Plan;
 use postroom_domain::{AttemptId, Clock, DeliveryId, Timestamp, signing};
 use postroom_storage::api::{NewApiKey, NewEndpoint};
-use postroom_storage::platform::{NewOrganization, NewTenant};
+use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
 use postroom_storage::receiver::NewEvent;
 use postroom_storage::sqlite::{Mode, Options, open};
 use postroom_storage::worker::{
@@ -136,6 +136,7 @@ async fn furnish(storage: &Storage, clock: &Clock) -> Vec<Scope> {
                 last_four: "0000".to_owned(),
             },
             endpoint: None,
+            isolation: Isolation::Shared,
         };
         let by = SuperAdmin::by_operator();
         let tenant = storage.platform.tenant_create(by, new, clock.now()).await.expect("an organization");

@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod authorizer;
+mod cells;
 mod engine;
 pub mod error;
 pub mod handoff;

@@ -145,6 +145,18 @@ pub struct NewTenant {
     pub api_key: NewApiKey,
     /// Its first endpoint.
     pub endpoint: Option<NewEndpoint>,
+    /// In which database its data lives.
+    pub isolation: Isolation,
+}
+
+/// In which database an organization's data lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// The one of all organizations that have none of their own.
+    #[default]
+    Shared,
+    /// One of its own.
+    Dedicated,
 }
 
 /// What was made.

@@ -19,7 +19,7 @@ use postroom_domain::keyring::Keyring;
 use postroom_domain::organization::Plan;
 use postroom_domain::{Clock, EndpointId, EventId, OrganizationId, Secret, Timestamp, signing};
 use postroom_storage::api::{NewApiKey, NewEndpoint};
-use postroom_storage::platform::{NewOrganization, NewTenant};
+use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
 use postroom_storage::receiver::NewEvent;
 use postroom_storage::sqlite::{Mode, Options, open};
 use postroom_storage::{Scope, Storage, SuperAdmin};
@@ -347,6 +347,7 @@ async fn organization(storage: &Storage, slug: &str, now: Timestamp) -> Scope {
             last_four: "abcd".to_owned(),
         },
         endpoint: None,
+        isolation: Isolation::Shared,
     };
     storage.platform.tenant_create(SuperAdmin::by_operator(), new, now).await.unwrap().scope
 }

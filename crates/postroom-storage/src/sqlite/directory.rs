@@ -73,7 +73,7 @@ pub(super) struct Key {
 impl Entry {
     /// Proof that somebody may act for this organization.
     pub(super) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor }
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: false }
     }
 
     /// The source of this name.

@@ -36,7 +36,7 @@ impl Platform for Sqlite {
                 None => None,
             };
             let slug = organization.slug.as_str().into();
-            let scope = Scope { organization: organization.id, org, slug, actor: by.0 };
+            let scope = Scope { organization: organization.id, org, slug, actor: by.0, is_dedicated: false };
             Ok(Changed { org, wake: Vec::new(), value: Tenant { organization, scope, api_key, endpoint } })
         })
         .await

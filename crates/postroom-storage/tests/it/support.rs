@@ -17,7 +17,7 @@ use postroom_domain::organization::Plan;
 use postroom_domain::source::SourceSettings;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
 use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, PageRequest};
-use postroom_storage::platform::{NewOrganization, NewTenant, Tenant};
+use postroom_storage::platform::{Isolation, NewOrganization, NewTenant, Tenant};
 use postroom_storage::postgres::{self, migrate::AppLogin};
 use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
@@ -246,7 +246,8 @@ impl<H: Harness> Room<H> {
     /// An organization with a key, and no limit.
     pub async fn organization(&self, slug: &str) -> Tenant {
         let api_key = new_key();
-        let new = NewTenant { organization: new_organization(slug), api_key, endpoint: None };
+        let new =
+            NewTenant { organization: new_organization(slug), api_key, endpoint: None, isolation: Isolation::Shared };
         self.storage.platform.tenant_create(SuperAdmin::by_operator(), new, self.now()).await.unwrap()
     }
 

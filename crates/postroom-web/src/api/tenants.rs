@@ -138,7 +138,7 @@ async fn create(
     });
     let endpoint_secret = endpoint.as_ref().map(|endpoint| endpoint.secret.clone());
     let (key, api_key) = api_keys::fresh("default".to_owned(), vec![KeyScope::Admin]);
-    let new = NewTenant { organization, api_key, endpoint };
+    let new = NewTenant { organization, api_key, endpoint, isolation: storage::platform::Isolation::Shared };
     let made = state.app.storage.platform.tenant_create(proof, new, state.now()).await?;
     let text = |secret: &postroom_domain::Secret| secret.expose_str().unwrap_or_default().to_owned();
     let endpoint = made.endpoint.zip(endpoint_secret).map(|(endpoint, secret)| TenantEndpoint {

@@ -186,7 +186,7 @@ async fn create(
     if secret.is_some() {
         imply_source(transaction, org, now).await?;
     }
-    let scope = Scope { organization: id, org, slug: new.slug.as_str().into(), actor: by };
+    let scope = Scope { organization: id, org, slug: new.slug.as_str().into(), actor: by, is_dedicated: false };
     Ok((scope, get_view(transaction, org, now).await?))
 }
 

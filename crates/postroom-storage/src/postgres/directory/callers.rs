@@ -44,7 +44,7 @@ pub(in crate::postgres) struct Caller {
 impl Caller {
     /// Proof that somebody may act for this organization.
     pub(in crate::postgres) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor }
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: false }
     }
 }
 

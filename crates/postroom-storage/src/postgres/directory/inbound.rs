@@ -274,6 +274,12 @@ impl Organization {
     }
 
     fn scope(&self) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor: Actor::Operator }
+        Scope {
+            organization: self.id,
+            org: self.org,
+            slug: self.slug.clone(),
+            actor: Actor::Operator,
+            is_dedicated: false,
+        }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn entry(
         Ok((limit.or_else(|| plan.webhook_limit()), row.get::<_, Option<Vec<u8>>>(2)?))
     })?;
     let mandrill = mandrill.map(|sealed| mandrill_secret(owner.id, vault, &sealed));
-    let scope = Scope { organization: owner.id, org, slug: slug.clone(), actor: Actor::Operator };
+    let scope = Scope { organization: owner.id, org, slug: slug.clone(), actor: Actor::Operator, is_dedicated: false };
     let mut ends = Vec::new();
     let sources = sources(&snapshot, vault, owner, mandrill, &scope, now, &mut ends)?;
     let routes = rows::all(&snapshot, SUBSCRIPTIONS, &[&org], subscription)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postroom_domain::Secret;
 use postroom_storage::api::EventFilter;
-use postroom_storage::platform::NewTenant;
+use postroom_storage::platform::{Isolation, NewTenant};
 use postroom_storage::postgres::migrate::{self, AppLogin};
 use postroom_storage::postgres::{self, OpenError, Part};
 use postroom_testkit::postgres::{APP_ROLE, Database, OWNER_ROLE, PgBouncer, Server, connect};
@@ -145,7 +145,12 @@ async fn works(storage: &postroom_storage::Storage) {
     let now = Hands::new().now();
     let by = postroom_storage::SuperAdmin::by_operator();
     let organization = crate::support::new_organization("acme");
-    let new = NewTenant { organization, api_key: crate::support::new_key(), endpoint: Some(new_endpoint()) };
+    let new = NewTenant {
+        organization,
+        api_key: crate::support::new_key(),
+        endpoint: Some(new_endpoint()),
+        isolation: Isolation::Shared,
+    };
     let acme = storage.platform.tenant_create(by, new, now).await.unwrap();
     for n in 0..20 {
         let event = new_event(&acme, "a", Some(&format!("id-{n}")), now);

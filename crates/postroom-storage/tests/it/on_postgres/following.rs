@@ -8,7 +8,7 @@ use postroom_domain::api_key::KeyHash;
 use postroom_domain::delivery::DeadReason;
 use postroom_domain::{Secret, SourceId};
 use postroom_storage::api::{Idempotency, IdempotencyClaim, NewApiKey, Rotation, SourceChange};
-use postroom_storage::platform::{NewTenant, OrganizationChange, Tenant};
+use postroom_storage::platform::{Isolation, NewTenant, OrganizationChange, Tenant};
 use postroom_storage::worker::EndpointKey;
 use postroom_storage::{Error, Storage, SuperAdmin};
 use postroom_testkit::postgres::connect;
@@ -40,7 +40,12 @@ async fn number_of(room: &Room<Postgres>, id: postroom_domain::EndpointId) -> En
 }
 
 async fn tenant(room: &Room<Postgres>, slug: &str, api_key: NewApiKey) -> Tenant {
-    let new = NewTenant { organization: new_organization(slug), api_key, endpoint: Some(new_endpoint()) };
+    let new = NewTenant {
+        organization: new_organization(slug),
+        api_key,
+        endpoint: Some(new_endpoint()),
+        isolation: Isolation::Shared,
+    };
     room.storage.platform.tenant_create(SuperAdmin::by_operator(), new, room.now()).await.unwrap()
 }
 
@@ -272,11 +277,21 @@ mod own_server {
         let (hands, key) = (Hands::new(), new_key());
         let opening = opening(&hands, &Arc::new(Lanes::default()), &postroom_domain::keyring::Keyring::generate());
         let storage = open(options_at(&database.app_url(), opening)).await.unwrap();
-        let new = NewTenant { organization: new_organization("acme"), api_key: key.clone(), endpoint: None };
+        let new = NewTenant {
+            organization: new_organization("acme"),
+            api_key: key.clone(),
+            endpoint: None,
+            isolation: Isolation::Shared,
+        };
         let acme = storage.platform.tenant_create(SuperAdmin::by_operator(), new, hands.now()).await.unwrap();
         let source = |name| storage.api.source_create(&acme.scope, new_source(name, "a-secret-of-it"), hands.now());
         source("custom").await.unwrap();
-        let other = NewTenant { organization: new_organization("other"), api_key: new_key(), endpoint: None };
+        let other = NewTenant {
+            organization: new_organization("other"),
+            api_key: new_key(),
+            endpoint: None,
+            isolation: Isolation::Shared,
+        };
         let unnoticed = "set session_replication_role = replica; update sources set is_active = false";
         connect(&database.admin_url()).await.batch_execute(unnoticed).await.unwrap();
         storage.platform.tenant_create(SuperAdmin::by_operator(), other, hands.now()).await.unwrap();
