@@ -199,7 +199,8 @@ impl Office {
         };
         self.stubborn("outcome of an attempt", || self.worker.attempt_settle(settlement())).await;
         if gone {
-            self.stubborn("disabling of an endpoint", || self.worker.endpoint_disable_gone(endpoint.key, now)).await;
+            let disable = || self.worker.endpoint_disable_gone(tried.delivery.endpoint, now);
+            self.stubborn("disabling of an endpoint", disable).await;
         }
         if let Transition::Wait(at) = next {
             self.lanes.note(tried.delivery.endpoint, at);

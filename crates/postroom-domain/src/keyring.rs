@@ -3,6 +3,8 @@
 //! A ciphertext names its key and is bound to the place it is stored at ([`Place`]), so it cannot be moved to another
 //! row, column or organization. Layout: version (1 byte, `1`), key id (8 bytes), nonce (12 bytes), ciphertext and tag.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -99,7 +101,8 @@ struct Key {
 }
 
 /// The encryption keys in force, newest first. New values are sealed with the first; all can open.
-pub struct Keyring(Vec<Key>);
+#[derive(Clone)]
+pub struct Keyring(Arc<[Key]>);
 
 impl Keyring {
     /// A fresh key, as text for the setting `POSTROOM_ENCRYPTION_KEYS`.
@@ -129,7 +132,7 @@ impl Keyring {
             }
             keys.push(Key { id, cipher: LessSafeKey::new(unbound) });
         }
-        if keys.is_empty() { Err(KeyringError::Empty) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeyringError::Empty) } else { Ok(Self(keys.into())) }
     }
 
     /// The key that new values are sealed with.

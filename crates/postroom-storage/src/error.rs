@@ -1,6 +1,6 @@
 //! What can go wrong at this boundary, by what the caller can do about it.
 
-use postroom_domain::Timestamp;
+use postroom_domain::{OrganizationId, Timestamp};
 
 /// What every method of the boundary answers with.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -92,4 +92,15 @@ impl std::fmt::Display for Unique {
             Self::MandrillWebhookSecret => "the webhook secret",
         })
     }
+}
+
+/// What is behind [`Error::Unavailable`] when the database of one organization does not answer: nobody else's requests
+/// are put off, and the operator is told by itself, once a minute.
+#[derive(Debug, thiserror::Error)]
+#[error("the database of {organization} is not available: {reason}")]
+pub struct TenantUnavailable {
+    /// Whose.
+    pub(crate) organization: OrganizationId,
+    /// For the operator.
+    pub(crate) reason: String,
 }

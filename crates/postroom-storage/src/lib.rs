@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use api::Api;
 pub use authorizer::Authorizer;
-pub use error::{Error, Result};
+pub use error::{Error, Result, TenantUnavailable};
 pub use handoff::Handoff;
 pub use platform::Platform;
 pub use receiver::Receiver;

@@ -32,7 +32,6 @@ pub struct Scope {
     pub(crate) org: i64,
     pub(crate) slug: std::sync::Arc<str>,
     pub(crate) actor: Actor,
-    #[expect(dead_code, reason = "the router comes with the next commits")]
     /// Whether the registry has a row of the organization: its data is not in the shared database. Always false in a
     /// cell, which knows nothing of the registry.
     pub(crate) is_dedicated: bool,

@@ -105,8 +105,6 @@ pub trait Worker: Send + Sync {
 #[derive(Debug)]
 pub struct Endpoint {
     /// Inside this engine.
-    pub key: EndpointKey,
-    /// Inside this engine.
     pub organization: OrganizationKey,
     /// For logs.
     pub organization_id: OrganizationId,

@@ -64,7 +64,6 @@ fn prepared(endpoint: i64, rate_limit: Option<u32>) -> Arc<Prepared> {
         signature: SignatureScheme::HmacSha256,
     };
     let endpoint = Endpoint {
-        key: EndpointKey::new(endpoint),
         organization: OrganizationKey::new(endpoint / 100),
         organization_id: OrganizationId::floor(CLOCK),
         id: EndpointId::floor(CLOCK),

@@ -72,8 +72,8 @@ impl Worker for Watched {
             return Ok(Some(found));
         }
         let (settings, signer) = (found.settings.clone(), Err("the secret can not be decrypted".to_owned()));
-        let Endpoint { key, organization, organization_id, id, number, blocked, .. } = *found;
-        Ok(Some(Arc::new(Endpoint { key, organization, organization_id, id, number, settings, signer, blocked })))
+        let Endpoint { organization, organization_id, id, number, blocked, .. } = *found;
+        Ok(Some(Arc::new(Endpoint { organization, organization_id, id, number, settings, signer, blocked })))
     }
 
     fn delivery_admit(&self, delivery: DeliveryKey) -> Result<bool> {

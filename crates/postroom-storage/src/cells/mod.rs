@@ -1,4 +1,189 @@
 //! Databases of their own: an organization's data plane in a *cell*, and the router that finds it.
-#![expect(dead_code, reason = "the router comes with the next commits")]
+//!
+//! The shared database holds who is who for all, the registry of cells, and the data of every organization without a
+//! cell. A cell is a complete database of the same engine with the same migrations, and a copy of its organization's
+//! row under the same number, so that a [`Scope`] of the shared database works there, too. Engines know
+//! nothing of this: [`Router`] stands above them, implements the five traits, and sends each call where its organization
+//! is. Nothing is ever done in two databases at once; a cell that is down is a 503 of its organization alone.
+//!
+//! A cell is opened by its first use and sleeps again after five minutes in which nothing was asked of it and nothing
+//! waits in it. The registry remembers which are awake: those are opened at the next start, so that what waits there is
+//! delivered though nobody calls.
 
+mod follow;
+mod keys;
+mod making;
+mod map;
+mod place;
 pub(crate) mod registry;
+mod routes;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use parking_lot::{Mutex, RwLock};
+use postroom_domain::{Clock, OrganizationId};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::map::Map;
+use self::place::{Open, Place};
+use self::registry::{Registry, Tenants};
+use crate::{Error, Handoff, Result, Scope, Storage, SuperAdmin};
+
+/// How many cells are opened at the same time, and closed.
+const AT_ONCE: usize = 8;
+
+/// What a router is made of.
+pub(crate) struct Settings {
+    pub(crate) shared: Storage,
+    pub(crate) registry: Arc<dyn Registry>,
+    /// The registry as the engine read it when it was opened.
+    pub(crate) tenants: Tenants,
+    pub(crate) handoff: Arc<dyn Handoff>,
+    pub(crate) clock: Clock,
+    /// Whether this process makes deliveries: then it opens every cell in which something may wait.
+    pub(crate) delivers: bool,
+}
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(crate) struct Router {
+    shared: Storage,
+    cells: Arc<Cells>,
+}
+
+/// The cells as this process knows them.
+struct Cells {
+    registry: Arc<dyn Registry>,
+    handoff: Arc<dyn Handoff>,
+    clock: Clock,
+    delivers: bool,
+    map: RwLock<Arc<Map>>,
+    refreshing: tokio::sync::Mutex<()>,
+    openings: Semaphore,
+    /// Slugs of which a cell is being made in this process.
+    making: Mutex<std::collections::HashSet<String>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Puts a router above an engine. Inside a Tokio runtime: it opens cells and follows the registry in the background.
+pub(crate) fn open(settings: Settings) -> Storage {
+    let Settings { shared, registry, tenants, handoff, clock, delivers } = settings;
+    let cells = Arc::new(Cells {
+        registry,
+        handoff,
+        clock,
+        delivers,
+        map: RwLock::new(Arc::new(Map::default().next(tenants))),
+        refreshing: tokio::sync::Mutex::default(),
+        openings: Semaphore::new(AT_ONCE),
+        making: Mutex::default(),
+        stop: CancellationToken::new(),
+    });
+    follow::start(&cells);
+    let router = Arc::new(Router { shared, cells });
+    Storage {
+        authorizer: router.clone(),
+        receiver: router.clone(),
+        worker: router.clone(),
+        api: router.clone(),
+        platform: router,
+    }
+}
+
+/// Where an organization's data is; held as long as it is used.
+enum Engine<'r> {
+    Shared(&'r Storage),
+    Cell(Arc<Open>),
+}
+
+impl std::ops::Deref for Engine<'_> {
+    type Target = Storage;
+
+    fn deref(&self) -> &Storage {
+        match self {
+            Self::Shared(storage) => storage,
+            Self::Cell(open) => open,
+        }
+    }
+}
+
+impl Router {
+    /// The engine of an organization.
+    async fn of(&self, scope: &Scope) -> Result<Engine<'_>> {
+        match self.place_of(scope).await? {
+            None => Ok(Engine::Shared(&self.shared)),
+            Some(place) => Ok(Engine::Cell(place.enter(&self.cells).await?)),
+        }
+    }
+
+    /// The cell of an organization, if it has one.
+    async fn place_of(&self, scope: &Scope) -> Result<Option<Arc<Place>>> {
+        let known = self.cells.map().of(scope.organization);
+        if known.is_some() || !scope.is_dedicated {
+            return Ok(known);
+        }
+        // The engine has seen a row of the registry that is too new for the map.
+        self.cells.refresh().await?;
+        let known = self.cells.map().of(scope.organization);
+        known.map(Some).ok_or_else(|| Error::Internal("an organization's database is not in the registry".into()))
+    }
+}
+
+impl Cells {
+    fn map(&self) -> Arc<Map> {
+        self.map.read().clone()
+    }
+
+    fn of(&self, organization: OrganizationId) -> Option<Arc<Place>> {
+        self.map().of(organization)
+    }
+
+    /// Reads the registry again, if it has changed. Returns whether it has.
+    async fn refresh(&self) -> Result<bool> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let before = self.map();
+        let Some(tenants) = self.registry.tenants(Some(before.revision)).await? else { return Ok(false) };
+        let next = before.next(tenants);
+        *self.map.write() = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Gives a cell the copy of its organization as it is now.
+    async fn copy_organization(&self, open: &Open, org: i64) -> Result<()> {
+        let copy = self.registry.organization_copy(org).await?;
+        open.upkeep.organization_put(&copy).await?;
+        *open.copied.lock() = copy.updated_at;
+        Ok(())
+    }
+
+    /// Tells the shared database how many events an organization had accepted, if that is news. What cannot be told now
+    /// is told the next time.
+    async fn count(&self, place: &Place, open: &Open) {
+        let now = self.clock.now();
+        let by = SuperAdmin::by_operator();
+        let Ok(organization) = open.platform.organization_get(by, place.organization).await else { return };
+        let count = Some(organization.webhook_count);
+        if *open.counted.lock() != count
+            && self.registry.usage_put(place.org, organization.webhook_count, now).await.is_ok()
+        {
+            *open.counted.lock() = count;
+        }
+    }
+
+    /// Closes all that is open, and opens nothing any more.
+    async fn end(self: &Arc<Self>) -> Result<()> {
+        self.stop.cancel();
+        let places = self.map().all().cloned().collect::<Vec<_>>();
+        let ended = futures_util::stream::iter(places).map(async |place| place.end(self).await);
+        let ended: Vec<Result<()>> = ended.buffer_unordered(AT_ONCE).collect().await;
+        ended.into_iter().collect()
+    }
+}

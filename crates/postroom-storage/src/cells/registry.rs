@@ -22,7 +22,7 @@ pub(crate) trait Registry: Send + Sync {
 
     /// First step of making one: the organization and its row, not initialized, in one transaction. For a slug whose row
     /// is not initialized, that row again, with the organization as asked for now: nobody holds a key of it yet. Counts
-    /// `wakes` up, so that of two that make the same one only the last can finish.
+    /// `begun` up, so that of two that make the same one only the last can finish.
     ///
     /// # Errors
     /// [`Taken`](crate::Error::Taken) when the slug is an organization's that is complete;
@@ -35,7 +35,7 @@ pub(crate) trait Registry: Send + Sync {
     /// Last step: the API key and `initialize`, in one transaction.
     ///
     /// # Errors
-    /// [`Taken`](crate::Error::Taken) when another call has finished it, or has begun it again since.
+    /// [`Taken`](crate::Error::Taken) when another call has finished it, or has begun it again since (`begun` has moved on).
     async fn tenant_finish(
         &self,
         tenant: &TenantRow,
@@ -50,11 +50,11 @@ pub(crate) trait Registry: Send + Sync {
     /// that may not be migrated here is [`Unavailable`](crate::Error::Unavailable), with a source that says what to do.
     async fn cell_open(&self, tenant: &TenantRow, handoff: Arc<dyn Handoff>) -> Result<Cell>;
 
-    /// Before a cell is opened: `awake` is true, `wakes` one more. Returns `wakes`.
-    async fn cell_wake(&self, cell: u32) -> Result<i64>;
+    /// Before a cell is opened: `awake` is true, `wakes` one more; or an engine for many nodes does that as it opens it.
+    async fn cell_wake(&self, cell: u32) -> Result<()>;
 
     /// After a cell with nothing waiting was closed: `awake` is false and `slept_at` is now, unless `wakes` has moved on
-    /// or another node lives in it.
+    /// from what was seen, or another node lives in it.
     async fn cell_sleep(&self, cell: u32, wakes: i64, now: Timestamp) -> Result<()>;
 
     /// Keeps how many events an organization had accepted this month where it can be shown while its cell sleeps.
@@ -83,6 +83,7 @@ pub(crate) struct Cell {
 }
 
 /// The registry as it was at one moment.
+#[derive(Default)]
 pub(crate) struct Tenants {
     /// Another one after every change of what [`TenantRow`] shows.
     pub(crate) revision: i64,
@@ -94,6 +95,7 @@ pub(crate) struct Tenants {
 pub(crate) struct TenantRow {
     /// The cell's number, 1 and up.
     pub(crate) cell: u32,
+    #[expect(dead_code, reason = "where the name of a database is made from it")]
     pub(crate) id: TenantId,
     /// The organization's number in the shared database, and in its cell.
     pub(crate) org: i64,
@@ -101,11 +103,14 @@ pub(crate) struct TenantRow {
     pub(crate) slug: Arc<str>,
     /// When the organization was last changed.
     pub(crate) updated_at: Timestamp,
+    /// How often it was begun to make it.
+    pub(crate) begun: i64,
     /// Whether it is complete.
     pub(crate) initialize: bool,
     /// How it is reached, without user and password. Embedded: the directory below the data directory.
     pub(crate) url: String,
     /// The name of the database.
+    #[expect(dead_code, reason = "where it is not always the same")]
     pub(crate) database: String,
     /// Migrations it had when it was last looked at.
     pub(crate) migration_version: i64,

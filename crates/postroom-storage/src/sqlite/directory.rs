@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) id: OrganizationId,
     pub(super) slug: Arc<str>,
     pub(super) is_active: bool,
+    /// Whether its data is in a database of its own.
+    is_dedicated: bool,
     /// Events a calendar month; none is unlimited.
     pub(super) limit: Option<u64>,
     keys: Vec<Arc<Key>>,
@@ -73,7 +75,7 @@ pub(super) struct Key {
 impl Entry {
     /// Proof that somebody may act for this organization.
     pub(super) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: false }
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: self.is_dedicated }
     }
 
     /// The source of this name.

@@ -19,6 +19,7 @@ const GRANTS: &[Grant] = &[
     grant(Authorizer, "api_key")
         .read(&["key", "org", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
         .update(&["last_used_at"]),
+    grant(Authorizer, "tenants").read(&["org_id"]),
     grant(Receiver, "organization").read(&["org", "plan", "webhook_limit", "mandrill_secret"]),
     grant(Receiver, "source").read(ALL),
     grant(Receiver, "source_secret").read(ALL),
@@ -140,7 +141,7 @@ const GRANTS: &[Grant] = &[
         ]),
     // The source that an organization's own Mandrill secret implies.
     grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),
-    grant(Platform, "usage").read(ALL),
+    grant(Platform, "usage").read(ALL).insert().update(&["count"]),
     grant(Platform, "idempotency").read(ALL).insert().update(ANSWER).delete(),
     // What is old goes.
     grant(Platform, "event").read(&["seq", "id", "org", "source", "type", "external_id", "targets"]).delete(),
@@ -153,7 +154,15 @@ const GRANTS: &[Grant] = &[
     grant(Platform, "duplicate_guard").read(ALL).delete(),
     grant(Platform, "progress").read(ALL),
     grant(Platform, "rejection").read(&["seq", "received_at"]).delete(),
-    grant(Platform, "revision").read(ALL).update(&["value"]),
+    grant(Platform, "revision").read(ALL).update(&["value", "tenants"]),
+    grant(Platform, "tenants").read(ALL).insert().update(&[
+        "initialize",
+        "migration_version",
+        "begun",
+        "awake",
+        "wakes",
+        "slept_at",
+    ]),
     grant(Keys, "organization").read(&["org", "id", "mandrill_secret"]).update(&["mandrill_secret"]),
     grant(Keys, "source_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoint_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),

@@ -10,6 +10,7 @@ use tracing::{error, info};
 pub(super) struct Health {
     failing: AtomicBool,
     reason: Mutex<String>,
+    settled: AtomicBool,
     waiting: AtomicI64,
     dead: AtomicI64,
 }
@@ -44,6 +45,16 @@ impl Health {
     pub(super) fn exceptions(&self, waiting: i64, dead: i64) {
         self.waiting.store(waiting, Ordering::Relaxed);
         self.dead.store(dead, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left to be written down later.
+    pub(super) fn settled(&self, is_settled: bool) {
+        self.settled.store(is_settled, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is under way and nothing waits, as of the last transaction.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) && self.waiting() <= 0 && !self.is_failing()
     }
 
     /// Waiting deliveries.

@@ -4,8 +4,9 @@
 //! the schema before or after a step and never between. Two processes at once are safe: each step takes the write lock
 //! first and looks at the version again behind it. Shipped files never change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use postroom_domain::OrganizationId;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::open::{self, OpenError};
@@ -27,10 +28,17 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = &migrations!["0001_configuration", "0002_log"];
+const MIGRATIONS: &[Migration] = &migrations!["0001_configuration", "0002_log", "0003_tenants"];
+
+/// By primary keys.
+const REGISTERED: &str = "select organization.id, organization.slug, url, initialize from tenants \
+     join organization on organization.org = tenants.org_id order by cell";
 
 /// The version this program works with: the number of its migrations.
 pub(super) const NEWEST: usize = MIGRATIONS.len();
+
+/// The migration that makes the registry of tenants.
+const TENANTS: usize = 2;
 
 /// One migration, as `postroom migrate status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +79,161 @@ pub fn up(data_dir: &Path) -> Result<Vec<&'static str>, OpenError> {
 pub fn down(data_dir: &Path) -> Result<Option<&'static str>, OpenError> {
     let _lock = open::Lock::take(data_dir)?;
     let Some(mut connection) = open::connect_existing(data_dir)? else { return Ok(None) };
-    let Some(step) = version(&connection)?.checked_sub(1) else { return Ok(None) };
-    move_to(&mut connection, step + 1, step, MIGRATIONS[step].down)?;
+    step_down(&mut connection)
+}
+
+/// Takes one migration back.
+fn step_down(connection: &mut Connection) -> Result<Option<&'static str>, OpenError> {
+    let Some(step) = version(connection)?.checked_sub(1) else { return Ok(None) };
+    if step == TENANTS {
+        let tenants = connection.query_row("select count(*) from tenants", [], |row| row.get(0))?;
+        if tenants > 0 {
+            return Err(OpenError::HasTenants(tenants));
+        }
+    }
+    move_to(connection, step + 1, step, MIGRATIONS[step].down)?;
     Ok(Some(MIGRATIONS[step].name))
+}
+
+/// One database of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Whose it is; `None` is the one that all share.
+    pub organization: Option<OrganizationId>,
+    /// The slug of that organization.
+    pub slug: Option<String>,
+    /// The directory it is in.
+    pub directory: PathBuf,
+    /// Whether it has to be there: one that is still being made need not.
+    is_complete: bool,
+}
+
+impl Database {
+    /// The error as one of this database.
+    pub(super) fn wrap(&self, error: OpenError) -> OpenError {
+        match self.organization {
+            None => error,
+            Some(organization) => OpenError::Tenant { organization, source: Box::new(error) },
+        }
+    }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// When it is not, though it has to be.
+    pub(super) fn is_there(&self) -> Result<bool, OpenError> {
+        let file = self.directory.join(open::DATABASE_FILE);
+        match file.exists() {
+            false if self.is_complete && self.organization.is_some() => Err(OpenError::Missing(file)),
+            is_there => Ok(is_there),
+        }
+    }
+
+    fn steps(&self) -> Result<Vec<Step>, OpenError> {
+        self.is_there().and_then(|_| status(&self.directory)).map_err(|error| self.wrap(error))
+    }
+}
+
+/// The databases of organizations that have their own, as the shared one knows them.
+pub(super) fn tenants(data_dir: &Path, shared: &Connection) -> Result<Vec<Database>, OpenError> {
+    if version(shared)? <= TENANTS {
+        return Ok(Vec::new());
+    }
+    let mut statement = shared.prepare(REGISTERED)?;
+    let rows = statement.query_map([], |row| {
+        Ok(Database {
+            organization: Some(OrganizationId::from_bytes(row.get(0)?)),
+            slug: row.get(1)?,
+            directory: data_dir.join(row.get::<_, String>(2)?),
+            is_complete: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn shared(data_dir: &Path) -> Database {
+    Database { organization: None, slug: None, directory: data_dir.to_owned(), is_complete: true }
+}
+
+/// [`status`] of every database of the installation: the shared one first, then those of organizations. What is wrong
+/// with one of those is told in its place. What [`up_all`] would apply is what is not applied here.
+///
+/// # Errors
+/// When the shared database cannot be read, or is newer than this program.
+pub fn status_all(
+    data_dir: &Path,
+    mut told: impl FnMut(&Database, Result<Vec<Step>, OpenError>),
+) -> Result<(), OpenError> {
+    told(&shared(data_dir), Ok(status(data_dir)?));
+    if let Some(connection) = open::connect_existing(data_dir)? {
+        for database in tenants(data_dir, &connection)? {
+            told(&database, database.steps());
+        }
+    }
+    Ok(())
+}
+
+/// [`up`] for every database of the installation, the shared one first. `told` hears of each what was applied; one that
+/// fails does not stop the others.
+///
+/// # Errors
+/// As [`up`], of the shared database.
+pub fn up_all(
+    data_dir: &Path,
+    mut told: impl FnMut(&Database, Result<Vec<&'static str>, OpenError>),
+) -> Result<(), OpenError> {
+    open::prepare_directory(data_dir)?;
+    let _lock = open::Lock::take(data_dir)?;
+    let mut connection = open::connect(data_dir)?;
+    let applied = to_newest(&mut connection)?;
+    told(&shared(data_dir), Ok(applied));
+    for database in tenants(data_dir, &connection)? {
+        let applied = match database.is_there() {
+            // One that is still being made gets its migrations then.
+            Ok(false) => Ok(Vec::new()),
+            Ok(true) => up(&database.directory).map_err(|error| database.wrap(error)),
+            Err(error) => Err(database.wrap(error)),
+        };
+        told(&database, applied);
+    }
+    Ok(())
+}
+
+/// [`down`] for every database of the installation that has the newest migration of the shared one: that goes last, and
+/// only if all others went. `told` hears of each what was taken back.
+///
+/// # Errors
+/// As [`down`], of the shared database.
+pub fn down_all(
+    data_dir: &Path,
+    mut told: impl FnMut(&Database, Result<Option<&'static str>, OpenError>),
+) -> Result<(), OpenError> {
+    let _lock = open::Lock::take(data_dir)?;
+    let Some(mut connection) = open::connect_existing(data_dir)? else { return Ok(()) };
+    let (newest, tenants) = (version(&connection)?, tenants(data_dir, &connection)?);
+    if newest == TENANTS + 1 && !tenants.is_empty() {
+        return Err(OpenError::HasTenants(tenants.len()));
+    }
+    let mut all_went = true;
+    for database in tenants {
+        let taken_back = down_from(&database, newest).map_err(|error| database.wrap(error));
+        all_went &= taken_back.is_ok();
+        told(&database, taken_back);
+    }
+    if all_went {
+        told(&shared(data_dir), step_down(&mut connection));
+    }
+    Ok(())
+}
+
+/// Takes one migration back where the database has so many.
+fn down_from(database: &Database, newest: usize) -> Result<Option<&'static str>, OpenError> {
+    if !database.is_there()? {
+        return Ok(None);
+    }
+    let _lock = open::Lock::take(&database.directory)?;
+    let mut connection = open::connect(&database.directory)?;
+    if version(&connection)? < newest { Ok(None) } else { step_down(&mut connection) }
 }
 
 /// Applies what is missing.

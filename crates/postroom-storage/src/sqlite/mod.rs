@@ -25,6 +25,7 @@ mod rejections;
 mod retention;
 mod rotate;
 mod rows;
+mod tenants;
 mod usage;
 mod vault;
 mod worker;
@@ -54,15 +55,13 @@ use self::writer::{Effects, Writer};
 use crate::engine::metrics::Metrics;
 use crate::engine::vault::Vault;
 use crate::worker::EndpointKey;
-use crate::{Error, Handoff, Result, Storage};
+use crate::{Error, Handoff, Result, Storage, cells};
 
 /// After how long a delivery that is still in memory gets a row of its own.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 
-/// How many reads of the engine itself run at once: due deliveries, configuration.
-const READERS: usize = 2;
-
 /// How to open a database.
+#[derive(Clone)]
 pub struct Options {
     /// Where the files are; made if it is not there.
     pub data_dir: PathBuf,
@@ -117,14 +116,67 @@ struct Engine {
     lock: Mutex<Option<open::Lock>>,
 }
 
-/// Opens a database: takes the lock, migrates, checks the keys, recovers what a crash left open, and starts the writer.
+/// How much is kept at hand.
+#[derive(Debug, Clone, Copy)]
+enum Footprint {
+    /// For all organizations.
+    Large,
+    /// For one of many databases: each has one organization.
+    Small,
+}
+
+impl Footprint {
+    /// How many reads of the engine itself run at once: due deliveries, configuration.
+    fn readers(self) -> usize {
+        match self {
+            Self::Large => 2,
+            Self::Small => 1,
+        }
+    }
+
+    /// How many of people's reads run at once.
+    fn people(self) -> usize {
+        match self {
+            Self::Large => 4,
+            Self::Small => 2,
+        }
+    }
+
+    /// How many KiB of pages the writer remembers: it alone comes back to the same ones all the time.
+    fn writer_cache(self) -> u32 {
+        match self {
+            Self::Large => 16 * 1024,
+            Self::Small => 4 * 1024,
+        }
+    }
+}
+
+/// Opens the database of a data directory: takes the lock, migrates, checks the keys, recovers what a crash left open,
+/// and starts the writer. Inside a Tokio runtime: organizations' own databases are opened in the background.
 ///
 /// # Errors
-/// Each text says what to do.
+/// Each text says what to do. What is wrong with one organization's own database is no error here.
 pub fn open(options: Options) -> Result<Storage, OpenError> {
+    let template = tenants::Template::of(&options);
+    let (data_dir, handoff, clock) = (options.data_dir.clone(), options.handoff.clone(), options.clock.clone());
+    let delivers = options.mode == Mode::Serve;
+    let engine = open_files(options, Footprint::Large)?;
+    let registry = tenants::read(&*open::connect_reader(&data_dir)?.snapshot()?, None)?;
+    let shared = engine.storage();
+    Ok(cells::open(cells::Settings {
+        shared,
+        registry: Arc::new(tenants::Embedded { engine, template }),
+        tenants: registry.unwrap_or_default(),
+        handoff,
+        clock,
+        delivers,
+    }))
+}
+
+fn open_files(options: Options, footprint: Footprint) -> Result<Sqlite, OpenError> {
     open::prepare_directory(&options.data_dir)?;
     let lock = lock(&options)?;
-    let mut file = open::connect_writer(&options.data_dir)?;
+    let mut file = open::connect_writer(&options.data_dir, footprint.writer_cache())?;
     if options.mode == Mode::Serve {
         open::check(&mut file)?;
     }
@@ -148,8 +200,8 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
     }
     connection.act_as(Part::Api);
     let hub = Arc::new(Hub::new(Mark::newest(&connection)?));
-    let readers = Readers::open(&options.data_dir, READERS)?;
-    let people = People::open(&options.data_dir)?;
+    let readers = Readers::open(&options.data_dir, footprint.readers())?;
+    let people = People::open(&options.data_dir, footprint.people())?;
     let keeper = keeper::Settings {
         wal: wal.clone(),
         directory: directory.clone(),
@@ -171,7 +223,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         default_attempt_timeout: options.default_attempt_timeout,
         beside: options.mode == Mode::Beside,
     };
-    let engine = Sqlite(Arc::new(Engine {
+    Ok(Sqlite(Arc::new(Engine {
         writer: Writer::start(connection, settings)?,
         keeper: Mutex::new(keeper),
         wal,
@@ -188,8 +240,7 @@ pub fn open(options: Options) -> Result<Storage, OpenError> {
         retention_after: AtomicI64::new(0),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),
-    }));
-    Ok(engine.storage())
+    })))
 }
 
 /// The server must have the lock; a command takes it while it looks after the schema, if no server has it.

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use postroom_domain::OrganizationId;
 use postroom_domain::keyring::{KeyId, Keyring, KeyringError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -49,6 +50,23 @@ pub enum OpenError {
          with an empty database"
     )]
     Damaged(String),
+    /// An organization's own database is not where it was.
+    #[error("the database file {} is missing; restore it from a backup", .0.display())]
+    Missing(PathBuf),
+    /// Something is wrong with one organization's own database.
+    #[error("the database of {organization}: {source}")]
+    Tenant {
+        /// Whose.
+        organization: OrganizationId,
+        /// What is wrong.
+        source: Box<OpenError>,
+    },
+    /// A migration cannot be taken back, because of what is there.
+    #[error(
+        "{0} organizations have databases of their own, and only this migration knows where they are: nothing was taken \
+         back"
+    )]
+    HasTenants(usize),
     /// A newer program has written it.
     #[error(
         "the database has schema version {found} and this program knows {known}: use the version of Postroom that wrote \
@@ -189,10 +207,10 @@ pub(super) fn connect(data_dir: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// The writer's connection: it alone comes back to the same pages all the time, so it alone remembers many.
-pub(super) fn connect_writer(data_dir: &Path) -> Result<Connection, OpenError> {
+/// The writer's connection, with room for so many pages.
+pub(super) fn connect_writer(data_dir: &Path, cache_kib: u32) -> Result<Connection, OpenError> {
     let connection = connect(data_dir)?;
-    connection.pragma_update(None, "cache_size", "-16384")?;
+    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
     Ok(connection)
 }
 

@@ -11,8 +11,9 @@ use rusqlite::Row;
 
 use super::connection::Connection;
 use super::grants::Part;
+use super::migrate::{self, Database};
 use super::open::{self, OpenError};
-use super::{migrate, rows};
+use super::rows;
 
 /// How many values one transaction rotates.
 const BATCH: i64 = 100;
@@ -85,11 +86,14 @@ const COLUMNS: [Column; 6] = [
     },
 ];
 
-/// Seals every secret in `data_dir` with the newest key of `keyring`. `progress` is told how many values were looked at
-/// and how many there are. Returns how many were sealed anew; what is sealed with the newest key already is left.
+/// Seals every secret in `data_dir` with the newest key of `keyring`, also in the databases of organizations that have
+/// their own. `progress` is told how many values were looked at and how many there are. Returns how many were sealed
+/// anew; what is sealed with the newest key already is left. The shared database is last: while one of the others
+/// cannot be done, it does not become one that the newest key alone opens.
 ///
 /// # Errors
-/// When a key is missing, or a running server does not seal with the newest key itself.
+/// When a key is missing, or a running server does not seal with the newest key itself. Of what is wrong with
+/// organizations' own databases, the first.
 pub fn rotate_keys(
     data_dir: &Path,
     keyring: &Keyring,
@@ -101,22 +105,69 @@ pub fn rotate_keys(
     if found < migrate::NEWEST {
         return Err(OpenError::Older { found, known: migrate::NEWEST });
     }
-    let mut connection = Connection::new(file, Part::Keys)?;
+    let tenants = migrate::tenants(data_dir, &file)?;
+    let mut shared = Connection::new(file, Part::Keys)?;
+    let mut walk = Walk { keyring, progress: &mut progress, total: count(&shared)?, seen: 0, sealed: 0 };
+    let mut failed = None;
+    for database in &tenants {
+        match open_tenant(database, keyring).and_then(|opened| opened.map(|(_, c)| count(&c)).transpose()) {
+            Ok(counted) => walk.total += counted.unwrap_or(0),
+            Err(error) => failed = failed.or_else(|| Some(database.wrap(error))),
+        }
+    }
+    for database in &tenants {
+        let rotated = open_tenant(database, keyring)
+            .and_then(|opened| opened.map_or(Ok(()), |(_lock, mut connection)| walk.rotate(&mut connection)));
+        failed = failed.or_else(|| rotated.err().map(|error| database.wrap(error)));
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => walk.rotate(&mut shared).map(|()| walk.sealed),
+    }
+}
+
+/// Opens an organization's own database for rotation; none if it is still to be made.
+fn open_tenant(database: &Database, keyring: &Keyring) -> Result<Option<(Option<open::Lock>, Connection)>, OpenError> {
+    if !database.is_there()? {
+        return Ok(None);
+    }
+    let lock = open::lock_or_agree(&database.directory, keyring.newest())?;
+    let mut file = open::connect(&database.directory)?;
+    open::bring_up_to_date(&mut file, lock.is_some())?;
+    Ok(Some((lock, Connection::new(file, Part::Keys)?)))
+}
+
+/// How many values there are.
+fn count(connection: &Connection) -> Result<usize, OpenError> {
     let mut total = 0;
     for column in &COLUMNS {
         total += connection.prepare_cached(column.count)?.query_row([], |row| row.get::<_, usize>(0))?;
     }
-    let (mut seen, mut sealed) = (0, 0);
-    for column in &COLUMNS {
-        let mut after = (i64::MIN, String::new());
-        while let Some(batch) = column.rotate(&mut connection, keyring, &after)? {
-            after = batch.last;
-            seen += batch.seen;
-            sealed += batch.sealed;
-            progress(seen.min(total), total);
+    Ok(total)
+}
+
+/// A walk over the values of all databases.
+struct Walk<'a> {
+    keyring: &'a Keyring,
+    progress: &'a mut dyn FnMut(usize, usize),
+    total: usize,
+    seen: usize,
+    sealed: usize,
+}
+
+impl Walk<'_> {
+    fn rotate(&mut self, connection: &mut Connection) -> Result<(), OpenError> {
+        for column in &COLUMNS {
+            let mut after = (i64::MIN, String::new());
+            while let Some(batch) = column.rotate(connection, self.keyring, &after)? {
+                after = batch.last;
+                self.seen += batch.seen;
+                self.sealed += batch.sealed;
+                (self.progress)(self.seen.min(self.total), self.total);
+            }
         }
+        Ok(())
     }
-    Ok(sealed)
 }
 
 /// What one transaction did.

@@ -93,4 +93,5 @@ macro_rules! suite {
 }
 
 suite!(sqlite, crate::support::Sqlite);
+suite!(sqlite_dedicated, crate::support::SqliteDedicated);
 suite!(postgres, crate::support::Postgres);

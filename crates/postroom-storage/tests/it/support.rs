@@ -21,11 +21,13 @@ use postroom_storage::platform::{Isolation, NewOrganization, NewTenant, Tenant};
 use postroom_storage::postgres::{self, migrate::AppLogin};
 use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
-use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin};
+use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 
 /// What the suite needs of an engine.
 pub trait Harness: Send + Sync + 'static {
+    /// In which database its organizations live.
+    const ISOLATION: Isolation = Isolation::Shared;
     /// A new, empty place of its own.
     fn temporary() -> impl Future<Output = Self> + Send;
     /// Opens the database of this place as the server does.
@@ -59,25 +61,71 @@ impl Harness for Sqlite {
 
     async fn crashed(&self) -> Self {
         let copy = Self::temporary().await;
-        for file in ["postroom.db", "postroom.db-wal"] {
-            std::fs::copy(self.path().join(file), copy.path().join(file)).unwrap();
-        }
+        copy_files(self.path(), copy.path());
         copy
     }
 
     async fn open(&self, opening: Opening) -> Storage {
-        use postroom_storage::sqlite::{Mode, Options, open};
-        open(Options {
-            data_dir: self.0.path().to_owned(),
+        let storage = sqlite::open(self.options(opening)).unwrap();
+        awake(&storage).await;
+        storage
+    }
+}
+
+impl Sqlite {
+    /// What a server is opened with.
+    pub fn options(&self, opening: Opening) -> sqlite::Options {
+        sqlite::Options {
+            data_dir: self.path().to_owned(),
             keyring: opening.keyring,
             clock: opening.clock,
             handoff: opening.handoff,
             dedupe_window: opening.dedupe_window,
             retention: opening.retention,
             default_attempt_timeout: Duration::from_secs(15),
-            mode: Mode::Serve,
-        })
-        .unwrap()
+            mode: sqlite::Mode::Serve,
+        }
+    }
+}
+
+/// The database files of a data directory as they are on the disk now, and those of the directories below.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (name, kind) = (entry.file_name(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            std::fs::create_dir(to.join(&name)).unwrap();
+            copy_files(&entry.path(), &to.join(&name));
+        } else if name == "postroom.db" || name == "postroom.db-wal" {
+            std::fs::copy(entry.path(), to.join(&name)).unwrap();
+        }
+    }
+}
+
+/// The embedded engine, with a database of its own for each organization.
+pub struct SqliteDedicated(pub Sqlite);
+
+impl Harness for SqliteDedicated {
+    const ISOLATION: Isolation = Isolation::Dedicated;
+
+    async fn temporary() -> Self {
+        Self(Sqlite::temporary().await)
+    }
+
+    async fn crashed(&self) -> Self {
+        Self(self.0.crashed().await)
+    }
+
+    async fn open(&self, opening: Opening) -> Storage {
+        self.0.open(opening).await
+    }
+}
+
+/// Waits until every database that was awake is open again: they are opened in the background.
+pub async fn awake(storage: &Storage) {
+    let opening = ("state", "opening".to_owned());
+    while storage.platform.gauges().await.unwrap().iter().any(|gauge| gauge.labels.contains(&opening)) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -246,8 +294,7 @@ impl<H: Harness> Room<H> {
     /// An organization with a key, and no limit.
     pub async fn organization(&self, slug: &str) -> Tenant {
         let api_key = new_key();
-        let new =
-            NewTenant { organization: new_organization(slug), api_key, endpoint: None, isolation: Isolation::Shared };
+        let new = NewTenant { organization: new_organization(slug), api_key, endpoint: None, isolation: H::ISOLATION };
         self.storage.platform.tenant_create(SuperAdmin::by_operator(), new, self.now()).await.unwrap()
     }
 

@@ -1,4 +1,5 @@
-//! `POST /v1/tenants`: everything a new customer needs, in one call and one transaction.
+//! `POST /v1/tenants`: everything a new customer needs, in one call; in one transaction, or in a database of its own in
+//! steps that can be made again.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -7,7 +8,7 @@ use postroom_domain::api_key::KeyScope;
 use postroom_domain::organization::{self, Plan};
 use postroom_domain::{ApiKeyId, EndpointId, Invalid, signing};
 use postroom_storage as storage;
-use postroom_storage::platform::{NewOrganization, NewTenant};
+use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -47,45 +48,48 @@ struct CreateTenant {
     /// Which event types the endpoint wants. Left out: all.
     #[serde(default)]
     event_types: Option<Vec<String>>,
-    /// In which database its data lives. `shared` is what the embedded storage has.
+    /// In which database its data lives. Default: `shared`.
     #[serde(default)]
-    #[schema(value_type = Option<Isolation>)]
+    #[schema(value_type = Option<IsolationName>)]
     isolation: Option<String>,
 }
 
 /// In which database an organization's data lives.
 #[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[schema(as = Isolation, rename_all = "snake_case")]
 #[expect(dead_code, reason = "only for the document: it is read as a text")]
-enum Isolation {
-    /// The one of all organizations.
+enum IsolationName {
+    /// The one of all organizations that have none of their own.
     Shared,
+    /// One of its own. When a request for it fails half way, the same request made again goes on from there.
+    Dedicated,
 }
 
 impl CreateTenant {
-    fn isolation(&self, errors: &mut Errors) {
+    fn isolation(&self, errors: &mut Errors) -> Option<Isolation> {
         let checked = match self.isolation.as_deref() {
-            None | Some("shared") => Ok(()),
-            Some("dedicated") => Err(Invalid::new("not_available", "the embedded storage has shared only")),
-            Some(_) => Err(Invalid::new("unknown_value", "shared")),
+            None | Some("shared") => Ok(Isolation::Shared),
+            Some("dedicated") => Ok(Isolation::Dedicated),
+            Some(_) => Err(Invalid::new("unknown_value", "shared, dedicated")),
         };
-        errors.take("isolation", checked);
+        errors.take("isolation", checked)
     }
 
-    fn organization(&self) -> Answer<NewOrganization> {
+    fn organization(&self) -> Answer<(NewOrganization, Isolation)> {
         let mut errors = Errors::default();
         let e = &mut errors;
-        self.isolation(e);
+        let isolation = self.isolation(e);
         if self.event_types.is_some() && self.target_url.is_none() {
             e.push("target_url", "required", "event_types are the endpoint's: give its URL");
         }
         let slug = slug_or_made(e, self.slug.as_deref(), &self.name);
         let name = e.take("name", organization::name(&self.name));
         let plan = self.plan.as_deref().map_or(Some(Plan::Free), |text| plan(e, text));
-        let (name, slug, plan) =
-            errors.finish(name.zip(slug).zip(plan).map(|((name, slug), plan)| (name, slug, plan)))?;
+        let all = name.zip(slug).zip(plan.zip(isolation));
+        let ((name, slug), (plan, isolation)) = errors.finish(all)?;
         let (webhook_limit, mandrill_webhook_secret) = (None, None);
-        Ok(NewOrganization { name, slug, plan, webhook_limit, is_active: true, mandrill_webhook_secret })
+        let new = NewOrganization { name, slug, plan, webhook_limit, is_active: true, mandrill_webhook_secret };
+        Ok((new, isolation))
     }
 }
 
@@ -129,7 +133,7 @@ async fn create(
     Json(new): Json<CreateTenant>,
 ) -> Answer<(StatusCode, Body<TenantJson>)> {
     let proof = super_admin(&caller)?;
-    let organization = new.organization()?;
+    let (organization, isolation) = new.organization()?;
     let endpoint = new.target_url.map(|url| NewEndpoint::of_tenant(url, new.event_types));
     let settings = endpoint.map(|endpoint| endpoint.check_as(&state.app.egress, "target_url")).transpose()?;
     let endpoint = settings.map(|settings| {
@@ -138,7 +142,7 @@ async fn create(
     });
     let endpoint_secret = endpoint.as_ref().map(|endpoint| endpoint.secret.clone());
     let (key, api_key) = api_keys::fresh("default".to_owned(), vec![KeyScope::Admin]);
-    let new = NewTenant { organization, api_key, endpoint, isolation: storage::platform::Isolation::Shared };
+    let new = NewTenant { organization, api_key, endpoint, isolation };
     let made = state.app.storage.platform.tenant_create(proof, new, state.now()).await?;
     let text = |secret: &postroom_domain::Secret| secret.expose_str().unwrap_or_default().to_owned();
     let endpoint = made.endpoint.zip(endpoint_secret).map(|(endpoint, secret)| TenantEndpoint {

@@ -106,6 +106,8 @@ catalogue! {
         "Give a `name` of its own: it stands in the source's URL.";
     WebhookSecretInUse CONFLICT "webhook_secret_in_use", "Another organization uses this webhook secret",
         "Every organization needs a webhook secret of its own: take the key that Mandrill shows for this organization's webhook.";
+    DedicatedNotAvailable CONFLICT "dedicated_not_available", "This installation makes no databases of their own",
+        "Nothing was made. The detail says what the operator has to set first; `isolation: shared` works without.";
     EndpointDisabled CONFLICT "endpoint_disabled", "The endpoint is disabled",
         "Enable it first: `POST /v1/endpoints/{id}/enable`.";
     EndpointDeleted CONFLICT "endpoint_deleted", "The endpoint was deleted",

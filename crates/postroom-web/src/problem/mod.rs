@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use postroom_domain::Timestamp;
-use postroom_storage as storage;
+use postroom_storage::{self as storage, TenantUnavailable};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -129,6 +129,10 @@ impl Problem {
         match self.cause().map(chain) {
             Some(chain) if self.code() == Code::InternalError => {
                 tracing::error!(code, request_id, cause = %chain, "the request failed inside: {chain}");
+            }
+            // It is one organization's, and the operator is told once a minute.
+            Some(chain) if self.cause().is_some_and(<dyn std::error::Error>::is::<TenantUnavailable>) => {
+                tracing::debug!(code, request_id, cause = %chain, "the request was put off: {chain}");
             }
             Some(chain) if PUT_OFF.is_time() => {
                 tracing::warn!(code, request_id, cause = %chain, "requests are put off, this is one of them: {chain}");

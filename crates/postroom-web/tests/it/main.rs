@@ -184,4 +184,5 @@ macro_rules! suite {
 }
 
 suite!(embedded, crate::support::Engine::Embedded);
+suite!(embedded_dedicated, crate::support::Engine::EmbeddedDedicated);
 suite!(postgres, crate::support::Engine::Postgres);

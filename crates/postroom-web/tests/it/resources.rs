@@ -93,7 +93,8 @@ pub async fn a_batch_has_one_result_for_each_event_in_order(engine: Engine) {
 
 pub async fn a_tenant_is_everything_a_new_customer_needs(engine: Engine) {
     let room = Room::start(engine).await;
-    let body = json!({"name": "Acme Corp.", "target_url": "http://127.0.0.1:9/hook", "event_types": ["order.*"]});
+    let isolation = engine.isolation();
+    let body = json!({"name": "Acme Corp.", "target_url": "http://127.0.0.1:9/hook", "event_types": ["order.*"], "isolation": isolation});
     let made = room.post("/v1/tenants").bearer(ADMIN).json(&body).send().await;
     assert_eq!(made.status, 201, "{made:?}");
     let made = made.json();
@@ -111,7 +112,7 @@ pub async fn a_tenant_is_everything_a_new_customer_needs(engine: Engine) {
     for (body, field) in [
         (json!({"name": "日本"}), "slug required"),
         (json!({"name": "x", "target_url": "http://10.0.0.1/"}), "target_url blocked_address"),
-        (json!({"name": "x", "isolation": "dedicated"}), "isolation not_available"),
+        (json!({"name": "x", "isolation": "own"}), "isolation unknown_value"),
         (json!({"name": "x", "event_types": ["a"]}), "target_url required"),
         (json!({"name": "x", "plan": "gold"}), "plan unknown_value"),
     ] {

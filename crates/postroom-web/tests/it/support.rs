@@ -39,10 +39,22 @@ fn breakable(now: Arc<AtomicI64>) -> Clock {
 }
 
 /// What stores.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Embedded,
+    /// With a database of its own for each organization that is set up as a tenant.
+    EmbeddedDedicated,
     Postgres,
+}
+
+impl Engine {
+    /// As `POST /v1/tenants` is asked for it.
+    pub fn isolation(self) -> &'static str {
+        match self {
+            Self::Embedded | Self::Postgres => "shared",
+            Self::EmbeddedDedicated => "dedicated",
+        }
+    }
 }
 
 /// A database that goes with its test.
@@ -54,7 +66,7 @@ enum Place {
 impl Place {
     async fn new(engine: Engine) -> Self {
         match engine {
-            Engine::Embedded => Self::Embedded(tempfile::tempdir().unwrap()),
+            Engine::Embedded | Engine::EmbeddedDedicated => Self::Embedded(tempfile::tempdir().unwrap()),
             Engine::Postgres => {
                 let migrate = async |owner_url: &str| {
                     let logins = [postgres::migrate::AppLogin::of_all_parts(APP_ROLE)];
@@ -159,7 +171,7 @@ impl Room {
     pub async fn beside(&self) -> Self {
         let setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
         let storage = match self.engine {
-            Engine::Embedded => Some(self.storage.clone()),
+            Engine::Embedded | Engine::EmbeddedDedicated => Some(self.storage.clone()),
             Engine::Postgres => None,
         };
         Self::serve(self.engine, self.place.clone(), self.keys.clone(), self.now.clone(), storage, setup).await
@@ -237,7 +249,8 @@ impl Room {
 
     /// A new organization with an admin key.
     pub async fn tenant(&self, name: &str) -> Tenant {
-        let reply = self.post("/v1/tenants").bearer(ADMIN).json(&json!({"name": name, "plan": "premium"})).send().await;
+        let body = json!({"name": name, "plan": "premium", "isolation": self.engine.isolation()});
+        let reply = self.post("/v1/tenants").bearer(ADMIN).json(&body).send().await;
         assert_eq!(reply.status, 201, "{reply:?}");
         let tenant = reply.json();
         Tenant {

@@ -43,6 +43,7 @@ const OWNER: &str = "select org, version from endpoints where endpoint = $1";
 /// What an endpoint was made from: as long as that is the same, so is the endpoint.
 #[derive(Clone)]
 struct Held {
+    key: EndpointKey,
     endpoint: Arc<Endpoint>,
     version: i64,
     organization_active: bool,
@@ -140,7 +141,7 @@ impl Outbound {
         let mut fresh = HashMap::new();
         for some in changed.chunks(AT_ONCE) {
             for held in self.build(&transaction, &organizations, some).await? {
-                fresh.insert(held.endpoint.key, held);
+                fresh.insert(held.key, held);
             }
         }
         transaction.commit().await?;
@@ -199,7 +200,6 @@ impl Outbound {
         let (settings, headers_read) = row.settings(organization.id, &self.vault);
         let secrets = active(stored, SecretsOf::Endpoint, organization.id, &self.vault, now);
         let endpoint = Endpoint {
-            key: EndpointKey(row.endpoint),
             organization: OrganizationKey(org),
             organization_id: organization.id,
             id: row.id,
@@ -208,8 +208,8 @@ impl Outbound {
             settings,
             blocked: blocked(organization.is_active, &row),
         };
-        let valid_until = SecretRow::next_change(stored, now);
-        Held { endpoint: Arc::new(endpoint), version, organization_active: organization.is_active, valid_until }
+        let (key, valid_until) = (EndpointKey(row.endpoint), SecretRow::next_change(stored, now));
+        Held { key, endpoint: Arc::new(endpoint), version, organization_active: organization.is_active, valid_until }
     }
 }
 

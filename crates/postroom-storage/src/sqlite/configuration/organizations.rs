@@ -4,12 +4,15 @@ use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
 use rusqlite::params;
 
 use super::taken;
+use crate::cells::registry::OrganizationCopy;
 use crate::engine::configured::MANDRILL;
 use crate::engine::vault::Vault;
 use crate::platform::{NewOrganization, Organization, OrganizationChange};
 use crate::sqlite::connection::Connection;
+use crate::sqlite::convert::broken;
+use crate::sqlite::grants::Part;
 use crate::sqlite::rows::{self, OrganizationRow, select_organization};
-use crate::sqlite::usage;
+use crate::sqlite::{tenants, usage};
 use crate::{Result, Scope};
 
 /// Unique indexes on id, slug and mandrill_fingerprint decide.
@@ -43,6 +46,24 @@ const IMPLY_SOURCE: &str = "insert into source \
 
 /// Index: source_implied.
 const FORGET_SOURCE: &str = "update source set deleted_at = ?2 where org = ?1 and is_implied = 1";
+
+/// By primary key.
+const FINGERPRINT: &str = "select mandrill_fingerprint from organization where org = ?1";
+
+/// By primary key. What the receiver may see.
+const MANDRILL_SECRET: &str = "select mandrill_secret from organization where org = ?1";
+
+/// In a database of one organization: that one.
+const ALL_THERE: &str = "select org, id from organization limit 2";
+
+/// A copy, with the number and the id of the original.
+const INSERT_COPY: &str = "insert into organization (org, slug, name, plan, webhook_limit, is_active, mandrill_secret, \
+     mandrill_fingerprint, updated_at, id, created_at) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
+/// By primary key. A copy that was read before the one that is there does not replace it.
+const UPDATE_COPY: &str = "update organization set slug = ?2, name = ?3, plan = ?4, webhook_limit = ?5, is_active = ?6, \
+     mandrill_secret = ?7, mandrill_fingerprint = ?8, updated_at = ?9 \
+     where org = ?1 and id = ?10 and created_at = ?11 and updated_at <= ?9";
 
 /// Makes an organization; answers with its key, too.
 pub(in crate::sqlite) fn create(
@@ -123,6 +144,8 @@ pub(in crate::sqlite) fn update(
     if let Some(secret) = change.mandrill_webhook_secret {
         set_mandrill(connection, vault, row.org, id, secret.as_ref(), now)?;
     }
+    // If it has a database of its own, that has to know.
+    tenants::changed(connection)?;
     Ok((row.org, get(connection, id, now)?))
 }
 
@@ -141,6 +164,60 @@ fn set_mandrill(
     }
     connection.prepare_cached(FORGET_SOURCE)?.execute((org, now.as_millis()))?;
     Ok(())
+}
+
+/// All of an organization, for a database of its own. Acts for two parts: what is sealed is not the platform's.
+pub(in crate::sqlite) fn copy(connection: &mut Connection, org: i64) -> Result<OrganizationCopy> {
+    connection.act_as(Part::Platform);
+    let snapshot = &mut connection.snapshot()?;
+    let row = rows::expect("organization", snapshot, BY_KEY, &[&org], OrganizationRow::read)?;
+    let mandrill_fingerprint = rows::expect("organization", snapshot, FINGERPRINT, &[&org], |row| row.get(0))?;
+    snapshot.act_as(Part::Receiver);
+    let mandrill_secret = rows::expect("organization", snapshot, MANDRILL_SECRET, &[&org], |row| row.get(0))?;
+    Ok(OrganizationCopy {
+        org: row.org,
+        id: row.id,
+        slug: row.slug,
+        name: row.name,
+        plan: row.plan,
+        webhook_limit: row.webhook_limit,
+        is_active: row.is_active,
+        mandrill_secret,
+        mandrill_fingerprint,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}
+
+/// Makes or replaces the copy in a database of the organization's own.
+pub(in crate::sqlite) fn put(connection: &Connection, copy: &OrganizationCopy) -> Result<()> {
+    let there =
+        rows::all(connection, ALL_THERE, &[], |row| Ok((row.get(0)?, OrganizationId::from_bytes(row.get(1)?))))?;
+    if there.iter().any(|row| *row != (copy.org, copy.id)) {
+        return Err(broken("it is the database of another organization"));
+    }
+    let sql = if there.is_empty() { INSERT_COPY } else { UPDATE_COPY };
+    let put = connection.prepare_cached(sql)?.execute(params![
+        copy.org,
+        copy.slug,
+        copy.name,
+        copy.plan.as_str(),
+        copy.webhook_limit,
+        copy.is_active,
+        copy.mandrill_secret,
+        copy.mandrill_fingerprint,
+        copy.updated_at.as_millis(),
+        copy.id.to_bytes(),
+        copy.created_at.as_millis(),
+    ])?;
+    match (put, &copy.mandrill_secret) {
+        (0, _) => Ok(()),
+        (_, Some(_)) => imply_source(connection, copy.org, copy.updated_at),
+        (_, None) => {
+            connection.prepare_cached(FORGET_SOURCE)?.execute((copy.org, copy.updated_at.as_millis()))?;
+            Ok(())
+        }
+    }
 }
 
 /// `/in/{slug}/mandrill` works with the organization's own secret; events that come that way have a source like others.

@@ -24,8 +24,9 @@ use crate::{Actor, Result, Scope};
 /// Every organization, in the order they were made. Reads the primary key.
 const ORGANIZATIONS: &str = "select org from organization order by org";
 
-/// By primary key. What the authorizer may see.
-const IDENTITY: &str = "select id, slug, is_active from organization where org = ?1";
+/// By primary key, and the unique index on org_id. What the authorizer may see.
+const IDENTITY: &str = "select id, slug, is_active, exists (select 1 from tenants where org_id = org) \
+     from organization where org = ?1";
 
 /// Index: api_key_by_org.
 const KEYS: &str = "select key, id, hash, scopes, expires_at, last_used_at from api_key \
@@ -68,7 +69,8 @@ pub(super) fn entry(
     // One snapshot: a change between two of the reads would be half seen.
     let mut snapshot = connection.snapshot()?;
     snapshot.act_as(Part::Authorizer);
-    let Some((owner, slug)) = rows::one(&snapshot, IDENTITY, &[&org], |row| Owner::identity(org, row))? else {
+    let Some((owner, slug, is_dedicated)) = rows::one(&snapshot, IDENTITY, &[&org], |row| Owner::identity(org, row))?
+    else {
         return Ok(None);
     };
     let keys = rows::all(&snapshot, KEYS, &[&org], |row| key(org, row))?;
@@ -78,7 +80,7 @@ pub(super) fn entry(
         Ok((limit.or_else(|| plan.webhook_limit()), row.get::<_, Option<Vec<u8>>>(2)?))
     })?;
     let mandrill = mandrill.map(|sealed| mandrill_secret(owner.id, vault, &sealed));
-    let scope = Scope { organization: owner.id, org, slug: slug.clone(), actor: Actor::Operator, is_dedicated: false };
+    let scope = Scope { organization: owner.id, org, slug: slug.clone(), actor: Actor::Operator, is_dedicated };
     let mut ends = Vec::new();
     let sources = sources(&snapshot, vault, owner, mandrill, &scope, now, &mut ends)?;
     let routes = rows::all(&snapshot, SUBSCRIPTIONS, &[&org], subscription)?;
@@ -89,6 +91,7 @@ pub(super) fn entry(
         id: owner.id,
         slug,
         is_active: owner.is_active,
+        is_dedicated,
         limit,
         keys,
         sources,
@@ -123,10 +126,11 @@ struct Owner {
 }
 
 impl Owner {
-    /// With the slug.
-    fn identity(org: i64, row: &Row<'_>) -> rusqlite::Result<(Self, Arc<str>)> {
+    /// With the slug, and whether it has a database of its own.
+    fn identity(org: i64, row: &Row<'_>) -> rusqlite::Result<(Self, Arc<str>, bool)> {
         let slug: String = row.get(1)?;
-        Ok((Self { org, id: OrganizationId::from_bytes(row.get(0)?), is_active: row.get(2)? }, slug.into()))
+        let owner = Self { org, id: OrganizationId::from_bytes(row.get(0)?), is_active: row.get(2)? };
+        Ok((owner, slug.into(), row.get(3)?))
     }
 }
 
@@ -227,7 +231,6 @@ fn build(
     let (settings, headers_read) = row.settings(owner.id, vault);
     let secrets = active(&stored, SecretsOf::Endpoint, owner.id, vault, now);
     let endpoint = Endpoint {
-        key,
         organization: OrganizationKey(owner.org),
         organization_id: owner.id,
         id: row.id,

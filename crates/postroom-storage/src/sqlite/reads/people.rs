@@ -10,9 +10,6 @@ use crate::sqlite::connection::Connection;
 use crate::sqlite::grants::Part;
 use crate::sqlite::open::OpenError;
 
-/// How many of people's reads run at once.
-const CONNECTIONS: usize = 4;
-
 /// See the [module](self).
 #[derive(Clone)]
 pub(in crate::sqlite) struct People {
@@ -21,8 +18,9 @@ pub(in crate::sqlite) struct People {
 }
 
 impl People {
-    pub(in crate::sqlite) fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        Ok(Self { readers: Readers::open(data_dir, CONNECTIONS)?, shares: Shares::default() })
+    /// `connections` of people's reads run at once.
+    pub(in crate::sqlite) fn open(data_dir: &Path, connections: usize) -> Result<Self, OpenError> {
+        Ok(Self { readers: Readers::open(data_dir, connections)?, shares: Shares::default() })
     }
 
     /// Runs `read` for an organization, as a part may, on one snapshot of the database. Waits for the organization's turn and then for
@@ -58,10 +56,12 @@ mod tests {
     use crate::Error;
     use crate::engine::shares::SHARE;
 
+    const CONNECTIONS: usize = 4;
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_organization_that_reads_all_the_time_takes_nobody_elses_turn() {
         let directory = tempfile::tempdir().unwrap();
-        let people = People::open(directory.path()).unwrap();
+        let people = People::open(directory.path(), CONNECTIONS).unwrap();
         let (begun, begins) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));

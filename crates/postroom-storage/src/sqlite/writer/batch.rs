@@ -218,7 +218,7 @@ impl Thread {
         for endpoint in batch.effects.wakes() {
             self.settings.handoff.wake(endpoint);
         }
-        self.settings.publish(&self.state);
+        self.settings.publish(&mut self.state);
         // Before anybody is answered: a stream that begins after an answer does not show what was before it.
         self.settings.hub.publish(batch.happened);
         for (reply, answer, place) in batch.events {

@@ -76,8 +76,9 @@ impl Settings {
     }
 
     /// Shows figures that only the writer knows.
-    fn publish(&self, state: &State) {
+    fn publish(&self, state: &mut State) {
         let (waiting, dead) = state.exceptions.total();
+        self.health.settled(state.is_settled());
         self.health.exceptions(waiting, dead);
     }
 }
@@ -102,8 +103,8 @@ pub(in crate::sqlite) struct Writer {
 impl Writer {
     /// Starts the thread on a connection that is up to date and recovered.
     pub(in crate::sqlite) fn start(mut connection: Connection, settings: Settings) -> Result<Self, OpenError> {
-        let state = State::load(&mut connection)?;
-        settings.publish(&state);
+        let mut state = State::load(&mut connection)?;
+        settings.publish(&mut state);
         let (sender, inbox) = mpsc::channel();
         let thread = Thread { connection, inbox, settings, state, marked_at: Instant::now() };
         let thread = std::thread::Builder::new()
@@ -182,14 +183,6 @@ impl Thread {
         (commands, None)
     }
 
-    /// Whether nothing is left to be written down later.
-    fn is_settled(&mut self) -> bool {
-        let state = &mut self.state;
-        state.behind.is_complete(state.next_seq - 1)
-            && state.outstanding.is_empty()
-            && state.outstanding.watermark() == state.watermark
-    }
-
     /// Whether a transaction without commands has something to do now.
     fn has_chores(&mut self) -> bool {
         if self.settings.health.is_failing() {
@@ -207,7 +200,7 @@ impl Thread {
             PATIENCE
         } else if self.state.behind.is_under_way() {
             Duration::ZERO
-        } else if self.is_settled() {
+        } else if self.state.is_settled() {
             IDLE
         } else {
             PATIENCE

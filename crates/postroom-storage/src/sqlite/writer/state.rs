@@ -57,6 +57,13 @@ impl State {
             watermark,
         })
     }
+
+    /// Whether nothing is left to be written down later.
+    pub(super) fn is_settled(&mut self) -> bool {
+        self.behind.is_complete(self.next_seq - 1)
+            && self.outstanding.is_empty()
+            && self.outstanding.watermark() == self.watermark
+    }
 }
 
 /// How many events an organization had accepted in a calendar month.

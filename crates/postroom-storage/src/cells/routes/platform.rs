@@ -1,0 +1,193 @@
+//! Organizations are the shared database's; figures and upkeep are everybody's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postroom_domain::{OrganizationId, Timestamp};
+use tracing::{debug, warn};
+
+use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::cells::Router;
+use crate::cells::place::{Place, Standing};
+use crate::platform::{Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::{Platform, Result, Scope, SuperAdmin};
+
+/// How long a figure waits for one cell.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl Platform for Router {
+    async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
+        match new.isolation {
+            Isolation::Shared => self.shared.platform.tenant_create(by, new, now).await,
+            Isolation::Dedicated => self.make(by, new, now).await,
+        }
+    }
+
+    async fn organization_create(&self, by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
+        self.shared.platform.organization_create(by, new, now).await
+    }
+
+    async fn organization_list(&self, by: SuperAdmin, page: PageRequest) -> Result<Page<Organization>> {
+        let mut page = self.shared.platform.organization_list(by, page).await?;
+        for organization in &mut page.data {
+            self.counted(organization).await;
+        }
+        Ok(page)
+    }
+
+    async fn organization_get(&self, by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
+        let mut organization = self.shared.platform.organization_get(by, id).await?;
+        self.counted(&mut organization).await;
+        Ok(organization)
+    }
+
+    async fn organization_update(
+        &self,
+        by: SuperAdmin,
+        id: OrganizationId,
+        change: OrganizationChange,
+        now: Timestamp,
+    ) -> Result<Organization> {
+        let organization = self.shared.platform.organization_update(by, id, change, now).await?;
+        self.changed(organization).await
+    }
+
+    async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
+        let mut organization = self.shared.platform.organization_of(scope).await?;
+        self.counted(&mut organization).await;
+        Ok(organization)
+    }
+
+    async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
+        let organization = self.shared.platform.organization_rename(scope, name, now).await?;
+        self.changed(organization).await
+    }
+
+    async fn idempotency_begin(&self, by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
+        self.shared.platform.idempotency_begin(by, claim, now).await
+    }
+
+    async fn idempotency_finish(
+        &self,
+        by: SuperAdmin,
+        claim: IdempotencyClaim,
+        answer: Option<StoredAnswer>,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.shared.platform.idempotency_finish(by, claim, answer, now).await
+    }
+
+    async fn health(&self) -> Result<()> {
+        self.shared.platform.health().await
+    }
+
+    async fn gauges(&self) -> Result<Vec<Gauge>> {
+        let mut sums = Sums::default();
+        sums.add(self.shared.platform.gauges().await?);
+        let map = self.cells.map();
+        let mut standing = BTreeMap::new();
+        for place in map.all() {
+            let now = self.figures(place, &mut sums).await;
+            *standing.entry(now).or_insert(0_u32) += 1;
+            if now == "unavailable" {
+                let labels = vec![("organization", place.organization.to_string())];
+                sums.add([Gauge { name: "postroom_tenant_unavailable", labels, value: 1.0 }]);
+            }
+        }
+        sums.add(standing.into_iter().map(|(state, count)| {
+            let labels = vec![("state", state.to_owned())];
+            Gauge { name: "postroom_tenant_databases", labels, value: f64::from(count) }
+        }));
+        Ok(sums.0)
+    }
+
+    async fn upkeep(&self, now: Timestamp) -> Result<bool> {
+        let mut more = self.shared.platform.upkeep(now).await?;
+        for place in self.cells.map().all() {
+            let Some(open) = place.opened() else { continue };
+            self.cells.count(place, &open).await;
+            match open.platform.upkeep(now).await {
+                Ok(has_more) => more |= has_more,
+                Err(error) => {
+                    let organization = place.organization;
+                    warn!(organization.id = %organization, error = %error.chain(), "what is old could not be deleted from the database of {organization}; it is tried again");
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    async fn close(&self) -> Result<()> {
+        let cells = self.cells.end().await;
+        self.shared.platform.close().await?;
+        cells
+    }
+}
+
+impl Router {
+    /// The figure of this month, from its cell if that is awake. What the shared database shows else is of when the cell
+    /// was last awake.
+    async fn counted(&self, organization: &mut Organization) {
+        let Some(open) = self.cells.of(organization.id).and_then(|place| place.opened()) else { return };
+        let asked = open.platform.organization_get(SuperAdmin::by_operator(), organization.id);
+        if let Ok(Ok(found)) = tokio::time::timeout(PATIENCE, asked).await {
+            organization.webhook_count = found.webhook_count;
+        }
+    }
+
+    /// After a change of an organization: its cell knows of it, too, or will when it can be reached.
+    async fn changed(&self, mut organization: Organization) -> Result<Organization> {
+        let Some(place) = self.cells.of(organization.id) else { return Ok(organization) };
+        if let Err(error) = self.cells.refresh().await {
+            debug!(error = %error.chain(), "the registry could not be read after a change, it will be");
+        }
+        if let Some(open) = place.opened() {
+            if let Err(error) = self.cells.copy_organization(&open, place.org).await {
+                let id = organization.id;
+                warn!(organization.id = %id, error = %error.chain(), "the database of {id} could not be told what was changed of it, it will be");
+            }
+            self.counted(&mut organization).await;
+        }
+        Ok(organization)
+    }
+
+    /// Adds the figures of one cell; says how it stands.
+    async fn figures(&self, place: &Place, sums: &mut Sums) -> &'static str {
+        match place.standing() {
+            Standing::Asleep => return "asleep",
+            Standing::Moving => return "opening",
+            Standing::Unavailable => return "unavailable",
+            Standing::Open => {}
+        }
+        let Some(open) = place.opened() else { return "asleep" };
+        let asked = async {
+            open.platform.health().await?;
+            open.platform.gauges().await
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(gauges)) => {
+                sums.add(gauges);
+                "open"
+            }
+            _ => "unavailable",
+        }
+    }
+}
+
+/// Figures of the same name and labels are one.
+#[derive(Default)]
+struct Sums(Vec<Gauge>);
+
+impl Sums {
+    fn add(&mut self, gauges: impl IntoIterator<Item = Gauge>) {
+        for gauge in gauges {
+            let known = self.0.iter_mut().find(|known| (known.name, &known.labels) == (gauge.name, &gauge.labels));
+            match known {
+                Some(known) => known.value += gauge.value,
+                None => self.0.push(gauge),
+            }
+        }
+    }
+}
