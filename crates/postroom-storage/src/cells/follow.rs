@@ -80,8 +80,7 @@ fn tend(cells: &Arc<Cells>, place: &Arc<Place>, now: Timestamp) {
         if let Some(open) = place.opened().filter(|_| is_behind)
             && let Err(error) = cells.copy_organization(&open, place.org).await
         {
-            let organization = place.organization;
-            warn!(organization.id = %organization, error = %error.chain(), "the database of {organization} could not be told what was changed of it, trying again");
+            place.say("could not be told what was changed of its organization, and will be", &error.chain());
         }
         place.sleep(&cells, before).await;
     });

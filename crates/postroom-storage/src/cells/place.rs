@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const OPENING: Duration = Duration::from_secs(30);
 /// A cell that could not be opened is not tried again by a call before this.
 const FAILED_WAIT: Duration = Duration::from_secs(1);
-/// How often it is said that a cell cannot be opened.
+/// How often it is said that something is wrong with a cell.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// See the [module](self).
@@ -34,7 +35,9 @@ pub(super) struct Place {
     pub(super) organization: OrganizationId,
     row: Mutex<TenantRow>,
     state: Mutex<State>,
-    /// When it was last said that it cannot be opened.
+    /// Whether figures have shown it as unavailable: then they have to show when it is no more.
+    pub(super) was_unavailable: AtomicBool,
+    /// When it was last said what is wrong with it.
     said: Mutex<Option<Instant>>,
 }
 
@@ -93,6 +96,7 @@ impl Place {
             organization: row.organization,
             state: Mutex::new(State::Closed(Closed { since: row.slept_at, ..Closed::default() })),
             row: Mutex::new(row),
+            was_unavailable: AtomicBool::new(false),
             said: Mutex::default(),
         }
     }
@@ -219,7 +223,7 @@ impl Place {
             }
             Err(error) => {
                 let reason = error.chain();
-                self.say(&reason);
+                self.say("cannot be opened", &reason);
                 State::Closed(Closed { failed: Some((Instant::now(), reason)), ..Closed::default() })
             }
         };
@@ -300,7 +304,7 @@ impl Place {
         let wakes = *open.wakes.lock();
         cells.count(self, &open).await;
         if let Err(error) = open.platform.close().await {
-            self.say(&error.chain());
+            self.say("did not close well", &error.chain());
             self.put(State::Closed(Closed::default()));
             return;
         }
@@ -335,12 +339,12 @@ impl Place {
     }
 
     /// Tells the operator, once a minute.
-    fn say(&self, reason: &str) {
+    pub(super) fn say(&self, what: &str, reason: &str) {
         let mut said = self.said.lock();
         if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             *said = Some(Instant::now());
             let reason = reason.escape_debug();
-            warn!(organization.id = %self.organization, "the database of {} cannot be opened: {reason}", self.organization);
+            warn!(organization.id = %self.organization, "the database of {} {what}: {reason}", self.organization);
         }
     }
 }

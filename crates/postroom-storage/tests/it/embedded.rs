@@ -16,7 +16,7 @@ use crate::support::{Hands, Harness, Lanes, Room, Sqlite, new_key, new_organizat
 
 const DATABASE: &str = "postroom.db";
 
-fn options(path: &Path, keys: &Secret, mode: Mode) -> Options {
+pub fn options(path: &Path, keys: &Secret, mode: Mode) -> Options {
     Options {
         data_dir: path.to_owned(),
         keyring: Keyring::parse(keys).unwrap(),
@@ -286,22 +286,22 @@ async fn rotation_can_be_killed_and_resumed_and_ends_with_the_newest_key_alone()
     assert!(open(options(dir, &old, Mode::Serve)).is_err(), "the old key opens nothing any more");
 }
 
-/// Runs one test of this file in a process of its own, with a directory to work in.
-fn child(test: &str, dir: &Path) -> Command {
+/// Runs one test in a process of its own, with a directory to work in.
+pub fn child(test: &str, dir: &Path) -> Command {
     // Writing beyond a file size limit is to be an error there, as on a full disk, and not a signal.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" --exact \"$1\" --nocapture"]);
-    command.arg(std::env::current_exe().unwrap()).arg(format!("embedded::{test}")).env("POSTROOM_TEST_DIR", dir);
+    command.arg(std::env::current_exe().unwrap()).arg(test).env("POSTROOM_TEST_DIR", dir);
     command
 }
 
 /// The directory this process was given, if it is a child.
 #[allow(clippy::disallowed_methods, reason = "a test that runs itself as another process has no other way to tell it")]
-fn child_dir() -> Option<std::path::PathBuf> {
+pub fn child_dir() -> Option<std::path::PathBuf> {
     std::env::var_os("POSTROOM_TEST_DIR").map(Into::into)
 }
 
-const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+pub const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
@@ -333,7 +333,7 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
     room.storage.platform.close().await.unwrap();
     let mut acked: Vec<EventId> = Vec::new();
     for round in 1..=5 {
-        let test = "what_was_acknowledged_survives_being_killed_at_any_moment";
+        let test = "embedded::what_was_acknowledged_survives_being_killed_at_any_moment";
         let mut running = child(test, dir.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(running.stdout.take().unwrap()).lines().map_while(Result::ok);
         let ids = lines.filter_map(|line| line.strip_prefix("acked ")?.parse::<EventId>().ok());
@@ -360,7 +360,7 @@ async fn a_full_disk_is_unavailable_and_recovers_without_a_restart() {
     let keys = Secret::from(KEY);
     let Some(dir) = child_dir() else {
         let dir = tempfile::tempdir().unwrap();
-        let test = "a_full_disk_is_unavailable_and_recovers_without_a_restart";
+        let test = "embedded::a_full_disk_is_unavailable_and_recovers_without_a_restart";
         let output = child(test, dir.path()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));

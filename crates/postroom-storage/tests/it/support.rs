@@ -17,7 +17,7 @@ use postroom_domain::organization::Plan;
 use postroom_domain::source::SourceSettings;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
 use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, PageRequest};
-use postroom_storage::platform::{Isolation, NewOrganization, NewTenant, Tenant};
+use postroom_storage::platform::{Gauge, Isolation, NewOrganization, NewTenant, Tenant};
 use postroom_storage::postgres::{self, migrate::AppLogin};
 use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
@@ -124,7 +124,8 @@ impl Harness for SqliteDedicated {
 /// Waits until every database that was awake is open again: they are opened in the background.
 pub async fn awake(storage: &Storage) {
     let opening = ("state", "opening".to_owned());
-    while storage.platform.gauges().await.unwrap().iter().any(|gauge| gauge.labels.contains(&opening)) {
+    let is_opening = |gauge: &Gauge| gauge.labels.contains(&opening) && gauge.value > 0.0;
+    while storage.platform.gauges().await.unwrap().iter().any(is_opening) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

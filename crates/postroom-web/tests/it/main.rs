@@ -6,6 +6,7 @@ mod access;
 mod bad_api;
 mod bad_ingest;
 mod connections;
+mod dedicated;
 mod deliveries;
 mod foreign;
 mod http2;

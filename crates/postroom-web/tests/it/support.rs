@@ -221,6 +221,14 @@ impl Room {
         self.now.store(BEGIN, Ordering::SeqCst);
     }
 
+    /// Where the embedded engine keeps its files.
+    pub fn data_dir(&self) -> &std::path::Path {
+        match &*self.place {
+            Place::Embedded(directory) => directory.path(),
+            Place::Postgres(_) => panic!("PostgreSQL has no data directory"),
+        }
+    }
+
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::SeqCst))
     }

@@ -1,6 +1,7 @@
 //! Organizations are the shared database's; figures and upkeep are everybody's.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,13 @@ use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How cells stand, as figures name it.
+const STATES: [&str; 4] = [ASLEEP, OPENING, OPEN, UNAVAILABLE];
+const ASLEEP: &str = "asleep";
+const OPENING: &str = "opening";
+const OPEN: &str = "open";
+const UNAVAILABLE: &str = "unavailable";
 
 #[async_trait]
 impl Platform for Router {
@@ -87,13 +95,19 @@ impl Platform for Router {
         let mut sums = Sums::default();
         sums.add(self.shared.platform.gauges().await?);
         let map = self.cells.map();
-        let mut standing = BTreeMap::new();
+        if map.is_empty() {
+            return Ok(sums.0);
+        }
+        // A figure that was shown once stays until it is set again.
+        let mut standing = BTreeMap::from(STATES.map(|state| (state, 0_u32)));
         for place in map.all() {
             let now = self.figures(place, &mut sums).await;
-            *standing.entry(now).or_insert(0_u32) += 1;
-            if now == "unavailable" {
+            *standing.entry(now).or_default() += 1;
+            let is_unavailable = now == UNAVAILABLE;
+            if place.was_unavailable.fetch_or(is_unavailable, Ordering::Relaxed) || is_unavailable {
                 let labels = vec![("organization", place.organization.to_string())];
-                sums.add([Gauge { name: "postroom_tenant_unavailable", labels, value: 1.0 }]);
+                let value = f64::from(u8::from(is_unavailable));
+                sums.add([Gauge { name: "postroom_tenant_unavailable", labels, value }]);
             }
         }
         sums.add(standing.into_iter().map(|(state, count)| {
@@ -156,12 +170,12 @@ impl Router {
     /// Adds the figures of one cell; says how it stands.
     async fn figures(&self, place: &Place, sums: &mut Sums) -> &'static str {
         match place.standing() {
-            Standing::Asleep => return "asleep",
-            Standing::Moving => return "opening",
-            Standing::Unavailable => return "unavailable",
+            Standing::Asleep => return ASLEEP,
+            Standing::Moving => return OPENING,
+            Standing::Unavailable => return UNAVAILABLE,
             Standing::Open => {}
         }
-        let Some(open) = place.opened() else { return "asleep" };
+        let Some(open) = place.opened() else { return ASLEEP };
         let asked = async {
             open.platform.health().await?;
             open.platform.gauges().await
@@ -169,9 +183,9 @@ impl Router {
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(gauges)) => {
                 sums.add(gauges);
-                "open"
+                OPEN
             }
-            _ => "unavailable",
+            _ => UNAVAILABLE,
         }
     }
 }
