@@ -19,6 +19,7 @@
 pub mod api;
 pub mod authorizer;
 mod cells;
+pub mod copy;
 mod engine;
 pub mod error;
 pub mod handoff;

@@ -61,6 +61,40 @@ pub fn open(config: &Config) -> anyhow::Result<Keys> {
     Ok(Keys { keyring, file: Some(path), warning, cursor_key: cursor_key(&text) })
 }
 
+/// The key file of a data directory.
+#[must_use]
+pub fn file_in(data_dir: &Path) -> PathBuf {
+    data_dir.join(FILE_NAME)
+}
+
+/// Gives a new data directory the keys of another one, and reads them.
+///
+/// # Errors
+/// When there are none, or the new directory has others.
+pub fn copy_file(from: &Path, to: &Path) -> anyhow::Result<Keyring> {
+    let (file, copied) = (file_in(from), file_in(to));
+    let keys = Secret::from(
+        fs::read_to_string(&file).with_context(|| format!("the encryption keys {} cannot be read", file.display()))?,
+    );
+    let keyring =
+        Keyring::parse(&keys).with_context(|| format!("the encryption keys {} cannot be used", file.display()))?;
+    make_data_dir(to)?;
+    let trimmed = Secret::new(keys.expose().trim_ascii());
+    match write_new(&copied, &trimmed) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = Keyring::parse(&Secret::from(fs::read_to_string(&copied)?))?;
+            anyhow::ensure!(
+                found.ids().eq(keyring.ids()),
+                "{} holds other keys than {}: give a new directory",
+                copied.display(),
+                file.display()
+            );
+        }
+        written => written.with_context(|| format!("the encryption keys cannot be written to {}", copied.display()))?,
+    }
+    Ok(keyring)
+}
+
 fn cursor_key(keys: &Secret) -> Secret {
     let newest = keys.expose_str().unwrap_or_default().split(|c: char| c == ',' || c.is_whitespace());
     let newest = newest.into_iter().find(|key| !key.is_empty()).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! How it is written down what each part of the process may do. Each engine has a list of its own, of its own tables.
 
-use self::Part::{Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+use self::Part::{Api, Authorizer, Copier, DeadLetter, Keys, Platform, Receiver, Worker};
 
 /// A part of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,11 +19,13 @@ pub(crate) enum Part {
     Platform,
     /// The command that seals secrets anew.
     Keys,
+    /// The command that copies everything elsewhere.
+    Copier,
 }
 
 impl Part {
     /// In the order of their numbers.
-    pub(crate) const ALL: [Self; 7] = [Authorizer, Receiver, Worker, Api, DeadLetter, Platform, Keys];
+    pub(crate) const ALL: [Self; 8] = [Authorizer, Receiver, Worker, Api, DeadLetter, Platform, Keys, Copier];
 
     /// As documents and logs name it.
     pub(crate) fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Part {
             Self::DeadLetter => "dead_letter",
             Self::Platform => "platform",
             Self::Keys => "keys",
+            Self::Copier => "copy",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! This is the one list: a test holds to it what the migrations grant, whoever granted it and however, and tries all that
 //! is not on it. ARCHITECTURE.md shows it. A new table or column is nobody's until it is written down here.
 
-use crate::engine::grants::Part::{self, Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+use crate::engine::grants::Part::{self, Api, Authorizer, Copier, DeadLetter, Keys, Platform, Receiver, Worker};
 use crate::engine::grants::{ALL, Grant, grant};
 
 /// What moves when an exception does.
@@ -170,6 +170,25 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Keys, "endpoints").read(&["org", "endpoint", "id", "headers"]).update(&["headers"]),
     grant(Keys, "idempotency_keys").read(&["org", "key", "body"]).update(&["body"]),
     grant(Keys, "revisions").read(ALL).insert().update(&["tx"]),
+    // Everything of all organizations, and into an empty database.
+    grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
+    grant(Copier, "organizations").read(ALL).insert(),
+    grant(Copier, "api_keys").read(ALL).insert(),
+    grant(Copier, "sources").read(ALL).insert(),
+    grant(Copier, "source_secrets").read(ALL).insert(),
+    grant(Copier, "endpoints").read(ALL).insert(),
+    grant(Copier, "endpoint_secrets").read(ALL).insert(),
+    grant(Copier, "audit_logs").read(ALL).insert(),
+    grant(Copier, "idempotency_keys").read(ALL).insert(),
+    grant(Copier, "revisions").read(ALL).insert().update(&["tx"]),
+    grant(Copier, "nodes").read(&["node", "watermark", "counted", "state"]),
+    grant(Copier, "events").read(ALL).insert(),
+    grant(Copier, "attempts").read(ALL).insert(),
+    grant(Copier, "exceptions").read(ALL).insert(),
+    grant(Copier, "replays").read(ALL).insert(),
+    grant(Copier, "duplicate_guard").read(ALL).insert(),
+    grant(Copier, "usage").read(ALL).insert(),
+    grant(Copier, "rejections").read(ALL).insert(),
 ];
 
 /// The tables that no organization owns: all others have row-level security, forced.
@@ -183,5 +202,5 @@ pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 4] = [
     ("day_floor", false, &[Platform]),
     ("revise", false, &[]),
     ("drop_partition", true, &[Platform]),
-    ("make_partition", true, &[Receiver, Platform]),
+    ("make_partition", true, &[Receiver, Platform, Copier]),
 ];

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 pub use self::logins::AppLogin;
-pub(super) use self::logins::KEYS;
+pub(super) use self::logins::{COPY, KEYS};
 use super::address::Address;
 use super::convert::get;
 use super::open::OpenError;
@@ -47,6 +47,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0002_log" compatible from 2,
     "0003_parts" compatible from 3,
     "0004_pokes" compatible from 3,
+    "0005_copy" compatible from 3,
 ];
 
 /// The version this program works with: the number of its migrations.
@@ -78,7 +79,7 @@ pub(super) const VERSION: &str =
     "select coalesce(max(version), 0), coalesce(max(compatible_from), 0) from public.migrations";
 
 /// Servers that are running. The table is made by the second migration.
-const RUNNING: &str = "select count(*) from nodes where state = 'live' and lease_until > clock_timestamp()";
+pub(super) const RUNNING: &str = "select count(*) from nodes where state = 'live' and lease_until > clock_timestamp()";
 
 /// One migration, as `postroom migrate status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

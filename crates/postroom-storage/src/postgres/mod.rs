@@ -11,6 +11,7 @@ mod api;
 mod authorizer;
 mod configuration;
 mod convert;
+pub(crate) mod copy;
 mod database_url;
 mod directory;
 mod door;

@@ -19,6 +19,7 @@ use super::probe::Probe;
 use super::reads::gauges::Counted;
 use super::{Engine, Mode, Options, Pools, Postgres, migrate, retention};
 use crate::Storage;
+use crate::copy::side::UNFINISHED;
 use crate::engine::ids::Ids;
 use crate::engine::rejections::Rate;
 use crate::engine::shares::Shares;
@@ -179,6 +180,12 @@ pub enum OpenError {
         /// How many.
         servers: usize,
     },
+    /// `postroom copy` has not come to its end here.
+    #[error(
+        "the database holds a copy that is not finished: run the `postroom copy` command again that began it, and start \
+         servers when it says that it is done"
+    )]
+    Unfinished,
     /// What is stored cannot be read as what it should be.
     #[error("the stored configuration cannot be read: {0}")]
     Configuration(#[source] BoxError),
@@ -348,6 +355,10 @@ async fn check_version(platform: &Pool) -> Result<(), OpenError> {
 
 /// Checks that the keyring is the one of this database, and makes what a new database lacks.
 async fn vault(platform: &Pool, keyring: Keyring) -> Result<Vault, OpenError> {
+    const COPY: &str = "select 1 from meta where name = $1";
+    if platform.connection().await?.query_one(COPY, bind![UNFINISHED]).await?.is_some() {
+        return Err(OpenError::Unfinished);
+    }
     let sentinel = kept(platform, &keyring, "sentinel", || Secret::from(SENTINEL)).await?;
     if sentinel != Secret::from(SENTINEL) {
         return Err(OpenError::WrongKey(KeyringError::Damaged));

@@ -10,7 +10,7 @@ mod tests;
 use rusqlite::hooks::AuthAction;
 
 pub(super) use crate::engine::grants::Part;
-use crate::engine::grants::Part::{Api, Authorizer, DeadLetter, Keys, Platform, Receiver, Worker};
+use crate::engine::grants::Part::{Api, Authorizer, Copier, DeadLetter, Keys, Platform, Receiver, Worker};
 use crate::engine::grants::{ALL, Grant, grant};
 
 /// The list.
@@ -169,6 +169,27 @@ const GRANTS: &[Grant] = &[
     grant(Keys, "endpoint").read(&["endpoint", "org", "id", "headers"]).update(&["headers"]),
     grant(Keys, "idempotency").read(&["org", "key", "body"]).update(&["body"]),
     grant(Keys, "meta").read(ALL).update(&["value"]),
+    grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
+    grant(Copier, "revision").read(ALL),
+    grant(Copier, "organization").read(ALL).insert(),
+    grant(Copier, "api_key").read(ALL).insert(),
+    grant(Copier, "source").read(ALL).insert(),
+    grant(Copier, "source_secret").read(ALL).insert(),
+    grant(Copier, "endpoint").read(ALL).insert(),
+    grant(Copier, "endpoint_secret").read(ALL).insert(),
+    grant(Copier, "audit").read(ALL).insert(),
+    grant(Copier, "idempotency").read(ALL).insert(),
+    grant(Copier, "event").read(ALL).insert(),
+    grant(Copier, "attempt").read(ALL).insert(),
+    grant(Copier, "exception").read(ALL).insert(),
+    grant(Copier, "replay").read(ALL).insert(),
+    grant(Copier, "event_by_org").insert(),
+    grant(Copier, "event_by_type").insert(),
+    grant(Copier, "delivery_by_endpoint").insert(),
+    grant(Copier, "duplicate_guard").read(ALL).insert(),
+    grant(Copier, "progress").read(ALL).update(&["watermark", "indexed_upto", "guarded_upto"]),
+    grant(Copier, "usage").read(ALL).insert(),
+    grant(Copier, "rejection").read(ALL).insert(),
 ];
 
 /// What moves when an exception does.

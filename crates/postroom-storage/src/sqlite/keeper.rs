@@ -80,6 +80,15 @@ impl Wal {
         }
     }
 
+    /// Copies a long log, for a writer that works alone and has no keeper.
+    pub(super) fn copy_alone(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        if self.frames.load(Ordering::Relaxed) >= FRAMES {
+            connection.act_as(Part::Platform);
+            copy(connection)?;
+        }
+        Ok(())
+    }
+
     /// Bytes of the log that are in use.
     pub(super) fn bytes(&self) -> u64 {
         u64::from(self.frames.load(Ordering::Relaxed)) * 4096

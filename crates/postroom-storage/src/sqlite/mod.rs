@@ -10,6 +10,7 @@ mod authorizer;
 mod configuration;
 mod connection;
 mod convert;
+pub(crate) mod copy;
 mod directory;
 mod exceptions;
 mod grants;

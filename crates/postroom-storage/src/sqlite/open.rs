@@ -98,6 +98,12 @@ pub enum OpenError {
          list, then rotate again"
     )]
     ServerLacksKey,
+    /// `postroom copy` has not come to its end here.
+    #[error(
+        "the database holds a copy that is not finished: run the `postroom copy` command again that began it, and start \
+         servers when it says that it is done"
+    )]
+    Unfinished,
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] std::io::Error),

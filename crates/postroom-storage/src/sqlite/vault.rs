@@ -6,11 +6,16 @@ use postroom_domain::keyring::{Keyring, KeyringError};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::open::OpenError;
+use crate::copy::side::UNFINISHED;
 use crate::engine::vault::{SENTINEL, Vault, meta};
 
 /// Checks that the keyring is the one of this database, and makes what a new database lacks.
 pub(super) fn open_vault(connection: &mut Connection, keyring: Keyring) -> Result<Vault, OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let unfinished = "select 1 from meta where name = ?1";
+    if transaction.query_row(unfinished, [UNFINISHED], |_| Ok(())).optional()?.is_some() {
+        return Err(OpenError::Unfinished);
+    }
     let sentinel = kept(&transaction, &keyring, "sentinel", || Secret::from(SENTINEL))?;
     if sentinel != Secret::from(SENTINEL) {
         return Err(OpenError::WrongKey(KeyringError::Damaged));

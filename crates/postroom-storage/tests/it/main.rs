@@ -3,6 +3,7 @@
 //! An engine joins with one line at the end of this file.
 
 mod configuration;
+mod copying;
 mod dedicated;
 mod delivering;
 mod embedded;

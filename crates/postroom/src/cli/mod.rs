@@ -5,6 +5,7 @@
 mod beside;
 pub(crate) mod client;
 mod config;
+mod copy;
 mod explained;
 mod forward;
 mod keys;
@@ -49,6 +50,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Bring the database to this program's version, or back
     Migrate(migrate::MigrateArgs),
+    /// Copy everything into another, empty database: from the file to PostgreSQL, or back
+    Copy(copy::CopyArgs),
     /// Encryption keys: print a fresh one, or encrypt every secret anew
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -132,6 +135,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return server_runtime()?.block_on(crate::demo::run(args)),
         Command::Serve(args) => return server_runtime()?.block_on(serve::serve(args)),
         Command::Migrate(args) => client_runtime()?.block_on(migrate::migrate(args)),
+        Command::Copy(args) => return server_runtime()?.block_on(copy::copy(args)),
         Command::Keys(command) => client_runtime()?.block_on(keys::keys(command)),
         Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
         Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),

@@ -31,7 +31,7 @@ impl Setting {
 pub const ENV_PREFIX: &str = "POSTROOM_";
 
 /// Environment variables with our prefix that are not settings of the server: client commands read them.
-pub const CLIENT_ENV: [&str; 2] = ["POSTROOM_URL", "POSTROOM_API_KEY"];
+pub const CLIENT_ENV: [&str; 4] = ["POSTROOM_URL", "POSTROOM_API_KEY", "POSTROOM_COPY_FROM", "POSTROOM_COPY_TO"];
 
 macro_rules! settings {
     (
@@ -171,7 +171,8 @@ pub fn reference_page() -> String {
     }
     page.push_str(
         "\nClient commands (`send`, `tail`, `events`, ...) read two more, and never a settings file: `POSTROOM_URL`, the\n\
-        server (default `http://127.0.0.1:8080`), and `POSTROOM_API_KEY`. `RUST_LOG` filters the log (default `info`).\n",
+        server (default `http://127.0.0.1:8080`), and `POSTROOM_API_KEY`. `POSTROOM_COPY_FROM` and `POSTROOM_COPY_TO` are the\n\
+        two sides of `postroom copy`. `RUST_LOG` filters the log (default `info`).\n",
     );
     page
 }

@@ -21,6 +21,8 @@ const GRANTS_BY_THEMSELVES: i32 = 160_000;
 
 /// The role of the command that seals secrets anew.
 pub(in crate::postgres) const KEYS: &str = "postroom_keys";
+/// The role of the command that copies everything elsewhere.
+pub(in crate::postgres) const COPY: &str = "postroom_copy";
 
 const ROLE: &str = "select rolinherit from pg_roles where rolname = $1";
 
@@ -79,7 +81,7 @@ pub(super) async fn check(client: &Client, logins: &[AppLogin]) -> Result<(), Op
 
 /// Makes the roles of the parts that the server does not have.
 pub(super) async fn make_roles(client: &Client) -> Result<(), OpenError> {
-    for role in Part::ALL.iter().map(|part| part.role()).chain([KEYS]) {
+    for role in Part::ALL.iter().map(|part| part.role()).chain([KEYS, COPY]) {
         if client.query_typed(ROLE, bind![role]).await?.is_empty() {
             match again_while_others_do(client, &format!("create role {role} nologin noinherit")).await {
                 Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => {}
@@ -98,10 +100,12 @@ pub(super) async fn grant(client: &Client, logins: &[AppLogin]) -> Result<Vec<St
     let (database, owner, version): (String, String, i32) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
     let database = quoted(&database);
     let mut advice = Vec::new();
-    // Who owns the database may take every right anyway, and rotates the keys.
-    let rows = client.query_typed(MEMBER, bind![owner.as_str(), KEYS]).await?;
-    if rows.first().map(|row| get::<bool>(row, 0)).transpose()? == Some(false) {
-        try_all(client, &[format!("grant {KEYS} to {}", quoted(&owner))], &mut advice).await?;
+    // Who owns the database may take every right anyway, rotates the keys, and copies.
+    for role in [KEYS, COPY] {
+        let rows = client.query_typed(MEMBER, bind![owner.as_str(), role]).await?;
+        if rows.first().map(|row| get::<bool>(row, 0)).transpose()? == Some(false) {
+            try_all(client, &[format!("grant {role} to {}", quoted(&owner))], &mut advice).await?;
+        }
     }
     for login in logins {
         if login.name == owner {

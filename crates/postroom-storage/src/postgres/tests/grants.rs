@@ -68,7 +68,7 @@ async fn the_catalogue_grants_what_is_on_the_list_and_nothing_else() {
     let schema = room.schema().await;
     check(GRANTS, &schema);
     // All that is in our schema, partitions and sequences too; whoever granted it, to the role or to everybody.
-    let roles = "pg_roles where rolname ~ '^postroom_(authorizer|receiver|worker|api|dead_letter|platform|keys)$'";
+    let roles = "pg_roles where rolname ~ '^postroom_(authorizer|receiver|worker|api|dead_letter|platform|keys|copy)$'";
     let relations = "pg_class where relnamespace = 'public'::regnamespace";
     let granted = room
         .lines(&format!(
@@ -169,17 +169,17 @@ async fn every_part_is_really_refused_what_is_not_on_the_list() {
 /// What is worth stealing, and who needs it: written down apart from the list, so that it is not given away with one
 /// line there.
 const PRECIOUS: [(&str, &str, &[Part]); 11] = [
-    ("api_keys", "hash", &[Part::Authorizer]),
-    ("organizations", "mandrill_secret", &[Part::Receiver, Part::Keys]),
-    ("source_secrets", "value", &[Part::Receiver, Part::Api, Part::Keys]),
-    ("endpoint_secrets", "value", &[Part::Worker, Part::Api, Part::Keys]),
-    ("endpoints", "headers", &[Part::Worker, Part::Api, Part::Keys]),
-    ("events", "headers", &[Part::Worker, Part::Api]),
-    ("events", "body", &[Part::Worker, Part::Api]),
-    ("rejections", "headers", &[Part::Api]),
-    ("rejections", "body", &[Part::Receiver, Part::Api]),
-    ("idempotency_keys", "body", &[Part::Api, Part::Keys]),
-    ("meta", "value", &[Part::Platform, Part::Keys]),
+    ("api_keys", "hash", &[Part::Authorizer, Part::Copier]),
+    ("organizations", "mandrill_secret", &[Part::Receiver, Part::Keys, Part::Copier]),
+    ("source_secrets", "value", &[Part::Receiver, Part::Api, Part::Keys, Part::Copier]),
+    ("endpoint_secrets", "value", &[Part::Worker, Part::Api, Part::Keys, Part::Copier]),
+    ("endpoints", "headers", &[Part::Worker, Part::Api, Part::Keys, Part::Copier]),
+    ("events", "headers", &[Part::Worker, Part::Api, Part::Copier]),
+    ("events", "body", &[Part::Worker, Part::Api, Part::Copier]),
+    ("rejections", "headers", &[Part::Api, Part::Copier]),
+    ("rejections", "body", &[Part::Receiver, Part::Api, Part::Copier]),
+    ("idempotency_keys", "body", &[Part::Api, Part::Keys, Part::Copier]),
+    ("meta", "value", &[Part::Platform, Part::Keys, Part::Copier]),
 ];
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn roles_of_parts_are_bare_and_everybody_has_nothing() {
     let bare = room
         .lines(
             "select rolname::text from pg_roles where rolname in ('postroom_authorizer', 'postroom_receiver', \
-               'postroom_worker', 'postroom_api', 'postroom_dead_letter', 'postroom_platform', 'postroom_keys') \
+               'postroom_worker', 'postroom_api', 'postroom_dead_letter', 'postroom_platform', 'postroom_keys', 'postroom_copy') \
              and not (rolsuper or rolinherit or rolcreaterole or rolcreatedb or rolcanlogin or rolreplication or rolbypassrls) \
              and not exists (select from pg_auth_members where member = pg_roles.oid)",
         )

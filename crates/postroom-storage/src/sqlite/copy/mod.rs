@@ -1,0 +1,128 @@
+//! A data directory as one side of a copy: locked, read in the order of its own keys, filled batch by batch.
+
+mod read;
+mod sql;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use postroom_domain::Timestamp;
+
+use super::Footprint;
+use super::connection::Connection;
+use super::grants::Part;
+use super::keeper::Wal;
+use super::open::{self, DATABASE_FILE, OpenError};
+use crate::copy::side::{Batches, Meta, Side};
+use crate::copy::table::{Position, Row, Table};
+use crate::copy::{Error, Role};
+
+/// See the [module](self).
+pub(crate) struct Embedded {
+    data_dir: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+    wal: Arc<Wal>,
+    /// Given up last.
+    _lock: open::Lock,
+}
+
+impl Embedded {
+    /// Takes the directory for itself. A target is made if it is not there.
+    pub(crate) fn open(data_dir: &Path, role: Role) -> Result<Self, Error> {
+        if role == Role::Target {
+            open::prepare_directory(data_dir)?;
+        } else if !data_dir.join(DATABASE_FILE).exists() {
+            return Err(Error::NoDatabase(data_dir.to_owned()));
+        }
+        let lock = open::Lock::take(data_dir)?;
+        let mut file = open::connect_writer(data_dir, Footprint::Large.writer_cache())?;
+        open::check(&mut file)?;
+        open::bring_up_to_date(&mut file, true)?;
+        if role == Role::Source {
+            file.pragma_update(None, "query_only", true).map_err(OpenError::from)?;
+        }
+        let wal = Arc::new(Wal::default());
+        wal.watch(&mut file).map_err(OpenError::from)?;
+        let connection = Arc::new(Mutex::new(Connection::new(file, Part::Copier).map_err(OpenError::from)?));
+        Ok(Self { data_dir: data_dir.to_owned(), connection, wal, _lock: lock })
+    }
+
+    /// Does something with the database on a thread that may wait.
+    async fn run<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let connection = self.connection.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut connection.lock())).await;
+        Ok(done.map_err(|_| Error::Interrupted)?.map_err(crate::Error::from)?)
+    }
+}
+
+#[async_trait]
+impl Side for Embedded {
+    async fn meta(&self) -> Result<Meta, Error> {
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(sql::META)?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .await
+    }
+
+    async fn stamp(&self) -> Result<String, Error> {
+        self.run(|connection| connection.query_row(sql::STAMP, [], |row| row.get(0))).await
+    }
+
+    async fn count(&self, table: &'static Table) -> Result<u64, Error> {
+        self.run(move |connection| connection.query_row(&sql::of(table).count, [], |row| row.get(0))).await
+    }
+
+    fn read(&self, table: &'static Table, after: Option<Position>, due: Timestamp) -> Batches {
+        let (mut reading, batches) = Batches::new();
+        let data_dir = self.data_dir.clone();
+        tokio::task::spawn_blocking(move || {
+            let read = read::table(&data_dir, table, after.as_ref(), due, &mut reading);
+            reading.end_blocking(read);
+        });
+        batches
+    }
+
+    async fn begin(&self, meta: Meta) -> Result<(), Error> {
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            transaction.prepare_cached(sql::CLEAR_META)?.execute([])?;
+            for row in &meta {
+                transaction.prepare_cached(sql::PUT_META)?.execute(row)?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
+    async fn write(&self, table: &'static Table, rows: Vec<Row>, progress: Vec<u8>) -> Result<(), Error> {
+        let wal = self.wal.clone();
+        self.run(move |connection| {
+            write::batch(connection, table, &rows, &progress)?;
+            let copied = wal.copy_alone(connection);
+            connection.act_as(Part::Copier);
+            copied
+        })
+        .await
+    }
+
+    async fn complete(&self) -> Result<(), Error> {
+        self.run(|connection| connection.prepare_cached(sql::COMPLETE)?.execute([]).map(drop)).await
+    }
+
+    async fn finish(&self, finished: Vec<u8>) -> Result<(), Error> {
+        self.run(move |connection| write::finish(connection, &finished)).await
+    }
+
+    async fn is_alone(&self) -> Result<(), Error> {
+        // The lock is held by this process for as long as it lives.
+        Ok(())
+    }
+}
