@@ -133,9 +133,6 @@ fn killed_at_any_moment_it_goes_on_where_it_was_and_nothing_is_lost_or_twice() {
     let mut kills = 0;
     for lines in [1, 4, 9, 10, 11, 12, 10, 11, 20, 26, 31] {
         kills += usize::from(killed_after(installation.copy(place.database(), &[]), lines));
-        let server =
-            place.command(&["serve", "--listen", "127.0.0.1:0"]).env("POSTROOM_ENCRYPTION_KEYS", installation.keys());
-        let _ = server;
     }
     assert!(kills >= 8, "{kills}");
     let output = installation.copy(place.database(), &["--json"]).output().unwrap();
