@@ -94,7 +94,7 @@ impl Room {
         let time = Time { hands, runs_since: None };
         let (directory, keys) = (tempfile::tempdir().unwrap(), Keyring::generate());
         let (lanes, storage) = opened(directory.path(), &keys, limits, &time);
-        let acme = organization(&storage, "acme", time.now()).await;
+        let acme = organization(&storage, "acme", Isolation::Shared, time.now()).await;
         Self {
             watched: Watched::new(storage.worker.clone()),
             settings: settings(),
@@ -187,7 +187,12 @@ impl Room {
     }
 
     pub async fn organization(&self, slug: &str) -> Scope {
-        organization(&self.storage, slug, self.now()).await
+        organization(&self.storage, slug, Isolation::Shared, self.now()).await
+    }
+
+    /// One with a database of its own.
+    pub async fn dedicated(&self, slug: &str) -> Scope {
+        organization(&self.storage, slug, Isolation::Dedicated, self.now()).await
     }
 
     /// An endpoint of acme.
@@ -328,7 +333,7 @@ fn opened(directory: &std::path::Path, keys: &Secret, limits: LaneLimits, time: 
     (lanes, storage.unwrap())
 }
 
-async fn organization(storage: &Storage, slug: &str, now: Timestamp) -> Scope {
+async fn organization(storage: &Storage, slug: &str, isolation: Isolation, now: Timestamp) -> Scope {
     let (_, hash) = api_key::generate();
     let new = NewTenant {
         organization: NewOrganization {
@@ -347,7 +352,7 @@ async fn organization(storage: &Storage, slug: &str, now: Timestamp) -> Scope {
             last_four: "abcd".to_owned(),
         },
         endpoint: None,
-        isolation: Isolation::Shared,
+        isolation,
     };
     storage.platform.tenant_create(SuperAdmin::by_operator(), new, now).await.unwrap().scope
 }

@@ -96,3 +96,27 @@ async fn after_a_fall_every_delivery_without_a_recorded_outcome_is_made_again() 
     assert!(before.is_disjoint(&after), "what was recorded as delivered is not delivered again");
     assert_eq!(&before | &after, events);
 }
+
+#[tokio::test]
+async fn a_retry_in_a_database_of_its_own_is_made_after_a_restart_though_nobody_calls() {
+    let room = Room::started().await;
+    let receiver = Receiver::new(|n, _| Reply::status(if n < 2 { 500 } else { 200 })).await;
+    let dedicated = room.dedicated("dedicated").await;
+    let [shared, own] = [room.acme.clone(), dedicated];
+    let shared = room.endpoint_of(&shared, &receiver.url("/shared"), |_| {}).await;
+    let own = room.endpoint_of(&own, &receiver.url("/own"), |_| {}).await;
+    // The first endpoint of each: inside of their databases they have the same number.
+    let events = [room.record(&shared).await, room.record(&own).await];
+    let failed = room.attempts(2).await;
+    assert!(failed.iter().all(|one| matches!(one.next, Transition::Wait(_))));
+
+    let room = room.restarted().await;
+    room.pass(Duration::from_secs(90));
+    let made = room.attempts(2).await;
+    assert!(made.iter().all(|one| one.next == Transition::Done && one.attempt.number == 2));
+    for (path, event) in ["/shared", "/own"].into_iter().zip(events) {
+        let to = |one: &&crate::watched::Recorded| one.attempt.url.ends_with(path);
+        let tried = failed.iter().chain(&made).filter(to).map(|one| one.delivery.event);
+        assert_eq!(tried.collect::<Vec<_>>(), [event, event], "{path}");
+    }
+}
