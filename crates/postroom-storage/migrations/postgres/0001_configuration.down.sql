@@ -1,4 +1,4 @@
 -- Takes everything with it: only for an installation that is given up.
 drop table revisions, idempotency_keys, audit_logs, endpoint_secrets, endpoints, source_secrets, sources, api_keys,
-  organizations, meta;
-drop function revise();
+  tenants, organizations, meta;
+drop function revise(), revise_tenant();

@@ -21,6 +21,25 @@ create table organizations (
   updated_at           timestamptz not null
 );
 
+-- The organizations with a database of their own, a cell: where it is and how far its making has come. Never a password:
+-- each process goes there with its own logins. In a cell this table is empty.
+create table tenants (
+  cell               bigint      generated always as identity (maxvalue 2147483647) primary key, -- the upper half of endpoint keys
+  id                 uuid        not null unique,
+  org_id             bigint      not null unique references organizations (org),
+  initialize         boolean     not null default false, -- whether all steps of its making are done; before, nobody gets in
+  name               text        not null,               -- the slug it was made with, for people
+  url                text        not null unique,        -- postgres://host:port/database
+  database           text        not null,
+  read_only_database text        check (read_only_database is null), -- what is read is read where it is written
+  username           text,                               -- who logs in there; null: whoever logs in to this database
+  migration_version  bigint      not null default 0,     -- as last seen by who migrated it
+  awake              boolean     not null default false, -- somebody may live there, or something wait there
+  wakes              bigint      not null default 0,     -- moved by whoever comes in, and when somebody has to look
+  slept_at           timestamptz,
+  created_at         timestamptz not null
+);
+
 create table api_keys (
   org          bigint      not null references organizations (org),
   key          bigint      generated always as identity,
@@ -149,6 +168,14 @@ begin
 end
 $$;
 
+create function revise_tenant() returns trigger language plpgsql set search_path = pg_catalog as $$
+begin
+  insert into public.revisions (org, tx) values (coalesce(new.org_id, old.org_id), txid_current())
+  on conflict (org) do update set tx = excluded.tx where revisions.tx <> excluded.tx;
+  return null;
+end
+$$;
+
 create trigger revise after insert or delete or update of slug, plan, webhook_limit, is_active, mandrill_secret
   on organizations for each row execute function revise();
 create trigger revise after insert or delete or update of scopes, expires_at, revoked_at
@@ -157,3 +184,5 @@ create trigger revise after insert or update or delete on sources for each row e
 create trigger revise after insert or update or delete on source_secrets for each row execute function revise();
 create trigger revise after insert or update or delete on endpoints for each row execute function revise();
 create trigger revise after insert or update or delete on endpoint_secrets for each row execute function revise();
+create trigger revise after insert or delete or update of initialize, url, database, username, awake, wakes
+  on tenants for each row execute function revise_tenant();

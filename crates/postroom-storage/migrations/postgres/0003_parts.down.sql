@@ -15,4 +15,4 @@ revoke all on all functions in schema public from postroom_authorizer, postroom_
   postroom_dead_letter, postroom_platform, postroom_keys;
 revoke all on schema public from postroom_authorizer, postroom_receiver, postroom_worker, postroom_api,
   postroom_dead_letter, postroom_platform, postroom_keys;
-grant execute on function revise(), day_floor(date) to public;
+grant execute on function revise(), revise_tenant(), day_floor(date) to public;

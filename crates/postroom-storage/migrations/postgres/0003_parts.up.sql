@@ -14,6 +14,10 @@ begin
     execute format('create policy of_one_organization on %I to postroom_api, postroom_dead_letter using %s with check %s',
                    owned, mine, mine);
   end loop;
+  alter table tenants enable row level security, force row level security;
+  mine := replace(mine, 'org =', 'org_id =');
+  execute format('create policy of_one_organization on tenants to postroom_api, postroom_dead_letter using %s with check %s',
+                 mine, mine);
 end
 $$;
 
@@ -27,11 +31,11 @@ begin
       ('postroom_receiver',   array['organizations', 'sources', 'source_secrets', 'endpoints', 'revisions', 'events',
                                     'exceptions', 'duplicate_guard', 'usage', 'rejections']),
       ('postroom_worker',     array['organizations', 'endpoints', 'endpoint_secrets', 'revisions', 'events', 'attempts',
-                                    'exceptions', 'usage']),
-      ('postroom_platform',   array['organizations', 'api_keys', 'sources', 'source_secrets', 'endpoints',
+                                    'exceptions', 'usage', 'tenants']),
+      ('postroom_platform',   array['organizations', 'tenants', 'api_keys', 'sources', 'source_secrets', 'endpoints',
                                     'endpoint_secrets', 'audit_logs', 'revisions', 'events', 'attempts', 'exceptions',
                                     'replays', 'duplicate_guard', 'usage', 'rejections', 'idempotency_keys']),
-      ('postroom_keys',       array['organizations', 'source_secrets', 'endpoints', 'endpoint_secrets', 'revisions',
+      ('postroom_keys',       array['organizations', 'tenants', 'source_secrets', 'endpoints', 'endpoint_secrets', 'revisions',
                                     'idempotency_keys'])
     ) as parts (role, tables) loop
     foreach owned in array part.tables loop
@@ -73,6 +77,7 @@ grant select, insert, update (count) on usage to postroom_worker;
 grant insert, delete on nodes to postroom_worker;
 grant update (lease_until, watermark, counted, state) on nodes to postroom_worker;
 grant update (node, epoch, lease_until) on shards to postroom_worker;
+grant select (awake, wakes), update (wakes) on tenants to postroom_worker;
 
 -- API: everything of one organization. Not the hash of a key: it is written once, and compared by the authorizer only.
 grant select (org, id, slug, name, plan, webhook_limit, is_active, mandrill_fingerprint, endpoint_number, created_at, updated_at),
@@ -110,6 +115,8 @@ grant insert on endpoint_secrets, audit_logs to postroom_platform;
 grant select (org, secret, expires_at, is_erased), update (value) on source_secrets, endpoint_secrets to postroom_platform;
 grant select, insert, update (tx) on revisions to postroom_platform;
 grant select, insert on meta to postroom_platform;
+grant select, insert, update (initialize, url, database, migration_version, awake, wakes, slept_at) on tenants
+  to postroom_platform;
 grant select (org, key, claimed_at), delete on idempotency_keys to postroom_platform;
 grant select (org, id, node, tx, targets), delete on events to postroom_platform;
 grant select (org, endpoint, event, run), delete on attempts to postroom_platform;
@@ -119,7 +126,10 @@ grant select, delete on duplicate_guard to postroom_platform;
 grant select (org, id, received_at), delete on rejections to postroom_platform;
 grant select on usage, nodes, shards to postroom_platform;
 
--- Keys: seals every secret anew.
+-- Keys: what the owning login does in every database, the ones of single organizations too: it seals every secret anew,
+-- and notes how far each is migrated.
+grant select (cell, id, org_id, initialize, name, url, database, migration_version), update (migration_version) on tenants
+  to postroom_keys;
 grant select (org, id, mandrill_secret), update (mandrill_secret) on organizations to postroom_keys;
 grant select (org, secret, id, value), update (value) on source_secrets, endpoint_secrets to postroom_keys;
 grant select (org, endpoint, id, headers), update (headers) on endpoints to postroom_keys;
@@ -127,7 +137,7 @@ grant select (org, key, body), update (body) on idempotency_keys to postroom_key
 grant select, insert, update (tx) on revisions to postroom_keys;
 grant select, update (value) on meta to postroom_keys;
 
-revoke execute on function revise(), day_floor(date) from public;
+revoke execute on function revise(), revise_tenant(), day_floor(date) from public;
 grant execute on function day_floor(date) to postroom_platform;
 grant execute on function make_partition(date) to postroom_platform, postroom_receiver;
 grant execute on function drop_partition(date) to postroom_platform;

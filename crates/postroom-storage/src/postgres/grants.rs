@@ -57,6 +57,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Worker, "endpoints").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
     grant(Worker, "endpoint_secrets").read(ALL),
     grant(Worker, "revisions").read(ALL).insert().update(&["tx"]),
+    grant(Worker, "tenants").read(&["awake", "wakes"]).update(&["wakes"]),
     grant(Worker, "nodes").read(ALL).insert().update(&["lease_until", "watermark", "counted", "state"]).delete(),
     grant(Worker, "shards").read(ALL).update(&["node", "epoch", "lease_until"]),
     grant(Worker, "pokes").read(ALL).insert().delete(),
@@ -145,6 +146,15 @@ pub(super) const GRANTS: &[Grant] = &[
             "endpoint_number",
             "updated_at",
         ]),
+    grant(Platform, "tenants").read(ALL).insert().update(&[
+        "initialize",
+        "url",
+        "database",
+        "migration_version",
+        "awake",
+        "wakes",
+        "slept_at",
+    ]),
     grant(Platform, "api_keys").read(KEY).insert(),
     grant(Platform, "sources").read(ALL).insert().update(&["deleted_at", "updated_at"]),
     grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),
@@ -165,6 +175,9 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Platform, "rejections").read(&["org", "id", "received_at"]).delete(),
     grant(Keys, "meta").read(ALL).update(&["value"]),
     grant(Keys, "organizations").read(&["org", "id", "mandrill_secret"]).update(&["mandrill_secret"]),
+    grant(Keys, "tenants")
+        .read(&["cell", "id", "org_id", "initialize", "name", "url", "database", "migration_version"])
+        .update(&["migration_version"]),
     grant(Keys, "source_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoint_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoints").read(&["org", "endpoint", "id", "headers"]).update(&["headers"]),
@@ -198,9 +211,10 @@ pub(super) const OF_THE_INSTALLATION: [&str; 5] = ["meta", "migrations", "nodes"
 pub(super) const OF_ONE_ORGANIZATION: [Part; 2] = [Api, DeadLetter];
 
 /// Functions, and who may call them. All run with a fixed search path; the last two as the owner.
-pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 4] = [
+pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 5] = [
     ("day_floor", false, &[Platform]),
     ("revise", false, &[]),
+    ("revise_tenant", false, &[]),
     ("drop_partition", true, &[Platform]),
     ("make_partition", true, &[Receiver, Platform, Copier]),
 ];
