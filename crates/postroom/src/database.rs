@@ -97,6 +97,7 @@ fn options(
     Ok(postgres::Options {
         url: database.url.clone(),
         part_urls: database.part_urls.clone(),
+        migrate_url: database.migrate_url.clone(),
         keyring: keys::open(config)?.keyring,
         clock: process::clock(),
         handoff,

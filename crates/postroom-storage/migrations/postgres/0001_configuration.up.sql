@@ -28,11 +28,12 @@ create table tenants (
   id                 uuid        not null unique,
   org_id             bigint      not null unique references organizations (org),
   initialize         boolean     not null default false, -- whether all steps of its making are done; before, nobody gets in
+  begun              bigint      not null default 1,     -- how often its making was begun: only the last one finishes it
   name               text        not null,               -- the slug it was made with, for people
   url                text        not null unique,        -- postgres://host:port/database
   database           text        not null,
   read_only_database text        check (read_only_database is null), -- what is read is read where it is written
-  username           text,                               -- who logs in there; null: whoever logs in to this database
+  username           text,                               -- the login it was made for; each process comes with its own
   migration_version  bigint      not null default 0,     -- as last seen by who migrated it
   awake              boolean     not null default false, -- somebody may live there, or something wait there
   wakes              bigint      not null default 0,     -- moved by whoever comes in, and when somebody has to look

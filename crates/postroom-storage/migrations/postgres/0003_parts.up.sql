@@ -27,7 +27,7 @@ declare
   owned text;
 begin
   for part in select * from (values
-      ('postroom_authorizer', array['organizations', 'api_keys', 'revisions']),
+      ('postroom_authorizer', array['organizations', 'tenants', 'api_keys', 'revisions']),
       ('postroom_receiver',   array['organizations', 'sources', 'source_secrets', 'endpoints', 'revisions', 'events',
                                     'exceptions', 'duplicate_guard', 'usage', 'rejections']),
       ('postroom_worker',     array['organizations', 'endpoints', 'endpoint_secrets', 'revisions', 'events', 'attempts',
@@ -50,6 +50,7 @@ grant usage on schema public to postroom_authorizer, postroom_receiver, postroom
 
 -- Authorizer: who is who. No signing secret, no payload.
 grant select (org, id, slug, is_active) on organizations to postroom_authorizer;
+grant select (org_id) on tenants to postroom_authorizer;
 grant select (org, key, id, scopes, hash, expires_at, revoked_at, last_used_at) on api_keys to postroom_authorizer;
 grant update (last_used_at) on api_keys to postroom_authorizer;
 grant select on revisions to postroom_authorizer;
@@ -115,7 +116,7 @@ grant insert on endpoint_secrets, audit_logs to postroom_platform;
 grant select (org, secret, expires_at, is_erased), update (value) on source_secrets, endpoint_secrets to postroom_platform;
 grant select, insert, update (tx) on revisions to postroom_platform;
 grant select, insert on meta to postroom_platform;
-grant select, insert, update (initialize, url, database, migration_version, awake, wakes, slept_at) on tenants
+grant select, insert, update (initialize, begun, url, database, migration_version, awake, wakes, slept_at) on tenants
   to postroom_platform;
 grant select (org, key, claimed_at), delete on idempotency_keys to postroom_platform;
 grant select (org, id, node, tx, targets), delete on events to postroom_platform;

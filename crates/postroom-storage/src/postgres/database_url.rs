@@ -31,6 +31,7 @@ const PERCENT: &str = "write special characters in percent form (@ is %40, : is 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     hosts: Vec<(String, u16)>,
+    user: String,
     database: String,
 }
 
@@ -45,9 +46,8 @@ impl DatabaseUrl {
         let text = url.expose_str().ok_or_else(|| wrong("it is not text".to_owned()))?;
         judge(text).map_err(wrong)?;
         let Address { config, .. } = Address::parse(url)?;
-        if config.get_user().is_none_or(str::is_empty) {
-            return Err(wrong("it names no user".to_owned()));
-        }
+        let user = config.get_user().filter(|name| !name.is_empty());
+        let user = user.ok_or_else(|| wrong("it names no user".to_owned()))?.to_owned();
         let database = config.get_dbname().filter(|name| !name.is_empty());
         let database = database.ok_or_else(|| wrong("it names no database".to_owned()))?;
         let ports = config.get_ports().iter().copied().chain(std::iter::repeat(PORT));
@@ -55,7 +55,13 @@ impl DatabaseUrl {
         if hosts.is_empty() || hosts.iter().any(|(host, _)| host.is_empty()) {
             return Err(wrong("it names no host".to_owned()));
         }
-        Ok(Self { hosts, database: database.to_owned() })
+        Ok(Self { hosts, user, database: database.to_owned() })
+    }
+
+    /// Who logs in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
     }
 
     /// Names or addresses of the servers, with their ports.

@@ -15,6 +15,7 @@ pub(super) mod inbound;
 pub(super) mod outbound;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,8 +34,6 @@ use super::pool::{Pool, bind};
 use crate::engine::vault::Vault;
 use crate::{Error, Handoff, Result};
 
-/// How often changes by other nodes are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// How often something unknown makes somebody look: who guesses keys or names must not make work.
 const CATCH_UP_EVERY: Duration = Duration::from_millis(100);
 /// How long a look may take, waiting for the one before included.
@@ -63,6 +62,8 @@ pub(super) struct Directories {
     authorizer: Pool,
     /// Held while anything is read and put in its place, so that nothing older replaces something newer.
     seen: Mutex<Seen>,
+    /// Counted up whenever something was read again.
+    revision: AtomicI64,
     /// When somebody last began to look; apart from `seen`, so that it can be asked for meanwhile.
     tried: parking_lot::Mutex<Option<Instant>>,
 }
@@ -105,6 +106,7 @@ impl Directories {
             outbound: Outbound::new(pools.worker.clone(), vault, clock, handoff),
             poked: Arc::default(),
             authorizer,
+            revision: AtomicI64::new(0),
             seen: Mutex::new(Seen { revisions, unread: BTreeSet::new(), looked: None }),
             tried: parking_lot::Mutex::new(None),
         };
@@ -114,15 +116,20 @@ impl Directories {
         Ok(Arc::new(directories))
     }
 
-    /// Looks for changes again and again, until `stop` or until nobody has the directories any more.
-    pub(super) fn follow(self: &Arc<Self>, stop: CancellationToken) {
+    /// Looks for changes every so often, until `stop` or until nobody has the directories any more.
+    pub(super) fn follow(self: &Arc<Self>, every: Duration, stop: CancellationToken) {
         let directories = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = follow(directories) => {}
+                () = follow(directories, every) => {}
             }
         });
+    }
+
+    /// Another number after every change of configuration that was seen, those of the registry too.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// After a change of configuration: resolves when the directories show it.
@@ -171,6 +178,9 @@ impl Directories {
             self.poked.notify_one();
         }
         seen.revisions = found;
+        if !seen.unread.is_empty() {
+            self.revision.fetch_add(1, Ordering::Relaxed);
+        }
         while !seen.unread.is_empty() {
             let some: Vec<i64> = seen.unread.iter().copied().take(AT_ONCE).collect();
             self.read_or_tell(&some).await?;
@@ -219,10 +229,10 @@ async fn organizations(authorizer: &Pool) -> Result<Vec<i64>> {
     rows.iter().map(|row| get(row, 0)).collect()
 }
 
-async fn follow(directories: Weak<Directories>) {
+async fn follow(directories: Weak<Directories>, every: Duration) {
     let mut failing = false;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(every).await;
         let Some(directories) = directories.upgrade() else { return };
         let looked = match directories.look().await {
             Ok(()) => directories.callers.note_uses().await,

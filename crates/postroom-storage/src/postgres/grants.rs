@@ -17,6 +17,7 @@ const KEY: &[&str] =
 /// The list. Changes of configuration write `revisions`, by a trigger that acts for whoever makes them.
 pub(super) const GRANTS: &[Grant] = &[
     grant(Authorizer, "organizations").read(&["org", "id", "slug", "is_active"]),
+    grant(Authorizer, "tenants").read(&["org_id"]),
     grant(Authorizer, "api_keys")
         .read(&["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
         .update(&["last_used_at"]),
@@ -148,6 +149,7 @@ pub(super) const GRANTS: &[Grant] = &[
         ]),
     grant(Platform, "tenants").read(ALL).insert().update(&[
         "initialize",
+        "begun",
         "url",
         "database",
         "migration_version",

@@ -9,12 +9,14 @@
 mod address;
 mod api;
 mod authorizer;
+mod cells;
 mod configuration;
 mod convert;
 pub(crate) mod copy;
 mod database_url;
 mod directory;
 mod door;
+mod footprint;
 #[cfg(test)]
 mod grants;
 mod lanes;
@@ -46,8 +48,10 @@ use postroom_domain::keyring::Keyring;
 use postroom_domain::{Clock, Secret, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cells::{Dedicated, dedicated};
 pub use self::database_url::DatabaseUrl;
 use self::directory::Directories;
+pub use self::footprint::{Connections, connections};
 use self::lanes::Lanes;
 pub use self::meter::Meter;
 use self::node::Node;
@@ -66,11 +70,14 @@ use crate::engine::vault::Vault;
 use crate::{Handoff, Storage};
 
 /// How to open a database.
+#[derive(Clone)]
 pub struct Options {
     /// A login that may become every part's role: `postgres://user:password@host:port/database`.
     pub url: Secret,
     /// Logins of their own for some parts, which are that part already.
     pub part_urls: HashMap<Part, Secret>,
+    /// The login that owns the database, where organizations get databases of their own or those are to be migrated here.
+    pub migrate_url: Option<Secret>,
     /// Opens and seals secrets.
     pub keyring: Keyring,
     /// Says what time it is. Leases go by the database's clock.
@@ -105,10 +112,9 @@ pub enum Mode {
 struct Postgres(Arc<Engine>);
 
 struct Engine {
+    options: Options,
     pools: Pools,
     vault: Arc<Vault>,
-    clock: Clock,
-    handoff: Arc<dyn Handoff>,
     directories: Arc<Directories>,
     lanes: Lanes,
     node: Arc<Node>,
@@ -120,7 +126,6 @@ struct Engine {
     rejection_ids: Mutex<Ids>,
     upkeep: Upkeep,
     probe: Probe,
-    mode: Mode,
     /// Ends what runs in the background.
     stop: CancellationToken,
 }
@@ -159,7 +164,7 @@ impl Pools {
 /// # Errors
 /// Each text says what to do.
 pub async fn open(options: Options) -> Result<Storage, OpenError> {
-    open::open(options).await
+    Ok(open::open(options, open::Target::Shared).await?.storage())
 }
 
 impl Postgres {
@@ -175,6 +180,6 @@ impl Postgres {
     }
 
     fn now(&self) -> Timestamp {
-        self.0.clock.now()
+        self.0.options.clock.now()
     }
 }

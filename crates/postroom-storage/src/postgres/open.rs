@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use postroom_domain::Secret;
 use postroom_domain::keyring::{Keyring, KeyringError};
+use postroom_domain::{OrganizationId, Secret};
 use tokio_util::sync::CancellationToken;
 
 use super::convert::get;
 use super::directory::Directories;
 use super::door::{self, Login};
+use super::footprint::{Footprint, close_idle};
 use super::lanes::{self, Lanes};
 use super::node::{self, Node};
 use super::pool::{Part, Pool, bind};
 use super::probe::Probe;
 use super::reads::gauges::Counted;
-use super::{Engine, Mode, Options, Pools, Postgres, migrate, retention};
-use crate::Storage;
+use super::{Engine, Mode, Options, Pools, Postgres, cells, migrate, retention};
+use crate::cells::registry::TenantRow;
 use crate::copy::side::UNFINISHED;
 use crate::engine::ids::Ids;
 use crate::engine::rejections::Rate;
@@ -186,6 +187,34 @@ pub enum OpenError {
          servers when it says that it is done"
     )]
     Unfinished,
+    /// Databases for single organizations are to be made, and nobody who may.
+    #[error(
+        "no database can be made for an organization: put the login that owns the shared database and may make others \
+         (alter role ... createdb) into POSTROOM_MIGRATE_DATABASE_URL of the servers"
+    )]
+    NoOwner,
+    /// The owning login lacks a right.
+    #[error(
+        "no database can be made for an organization: the login \"{login}\" of POSTROOM_MIGRATE_DATABASE_URL may not; as \
+         a superuser: alter role \"{login}\" createdb"
+    )]
+    MayNotCreate {
+        /// Which login.
+        login: String,
+    },
+    /// It was renamed, replaced, or restored under another name.
+    #[error(
+        "the database {database} is not that of organization {organization}: {because}; restore or rename the right one \
+         to that name"
+    )]
+    NotItsCell {
+        /// Which database.
+        database: String,
+        /// Whose it should be.
+        organization: OrganizationId,
+        /// What is in it.
+        because: &'static str,
+    },
     /// What is stored cannot be read as what it should be.
     #[error("the stored configuration cannot be read: {0}")]
     Configuration(#[source] BoxError),
@@ -267,18 +296,39 @@ fn advice(setting: &str) -> String {
 /// configuration marked with one would look new at every question. By index revisions_by_tx.
 const OWN_NUMBERS: &str = "update revisions set tx = txid_current() where tx > txid_current()";
 
-pub(super) async fn open(options: Options) -> Result<Storage, OpenError> {
+/// What is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// The database of all.
+    Shared,
+    /// That of one organization.
+    Cell(&'a TenantRow),
+}
+
+pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgres, OpenError> {
+    let footprint = match target {
+        Target::Shared => Footprint::Shared,
+        Target::Cell(_) => Footprint::Cell,
+    };
     let logins = door::admit(&options.url, &options.part_urls).await?;
-    let pools = pools(&logins)?;
+    let pools = pools(&logins, footprint)?;
     check_version(&pools.platform).await?;
-    let vault = Arc::new(vault(&pools.platform, options.keyring).await?);
+    if let Target::Cell(tenant) = target {
+        cells::check_owner(&pools.platform, tenant).await?;
+    }
+    let vault = Arc::new(vault(&pools.platform, options.keyring.clone()).await?);
     retention::make_partitions(&pools.platform, options.clock.now()).await?;
     pools.platform.connection().await?.execute(OWN_NUMBERS, bind![]).await?;
     let directories = Directories::load(&pools, vault.clone(), options.clock.clone(), options.handoff.clone()).await?;
     let upkeep = retention::Upkeep::new(pools.platform.clone(), options.dedupe_window, options.retention);
     let stop = CancellationToken::new();
+    // Whoever gives up in the middle leaves nothing running.
+    let given_up = stop.clone().drop_guard();
     if options.mode == Mode::Serve {
-        directories.follow(stop.clone());
+        directories.follow(footprint.look_every(), stop.clone());
+    }
+    if let Some(idle) = footprint.idle() {
+        close_idle(pools.all().map(|(_, pool)| pool.clone()).to_vec(), idle, stop.clone());
     }
     let node = Node::new(node::Settings {
         worker: pools.worker.clone(),
@@ -291,23 +341,15 @@ pub(super) async fn open(options: Options) -> Result<Storage, OpenError> {
     });
     let lanes = if options.mode == Mode::Serve {
         node.begin(stop.clone()).await?;
-        let settings = lanes::Settings {
-            clock: options.clock.clone(),
-            handoff: options.handoff.clone(),
-            node: node.clone(),
-            directories: directories.clone(),
-            dedupe_window: options.dedupe_window,
-            default_attempt_timeout: options.default_attempt_timeout,
-        };
-        Lanes::start(login(&logins, Part::Receiver)?, login(&logins, Part::Worker)?, settings, &stop)
+        start_lanes(&options, &logins, footprint, node.clone(), directories.clone(), &stop)?
     } else {
         Lanes::closed()
     };
-    let engine = Postgres(Arc::new(Engine {
+    let stop = given_up.disarm();
+    Ok(Postgres(Arc::new(Engine {
+        options,
         pools,
         vault,
-        clock: options.clock,
-        handoff: options.handoff,
         directories,
         lanes,
         node,
@@ -318,10 +360,28 @@ pub(super) async fn open(options: Options) -> Result<Storage, OpenError> {
         rejection_ids: Mutex::new(Ids::after(None)),
         upkeep,
         probe: Probe::new(login(&logins, Part::Platform)?),
-        mode: options.mode,
         stop,
-    }));
-    Ok(engine.storage())
+    })))
+}
+
+fn start_lanes(
+    options: &Options,
+    logins: &HashMap<Part, Login>,
+    footprint: Footprint,
+    node: Arc<Node>,
+    directories: Arc<Directories>,
+    stop: &CancellationToken,
+) -> Result<Lanes, OpenError> {
+    let settings = lanes::Settings {
+        clock: options.clock.clone(),
+        handoff: options.handoff.clone(),
+        node,
+        directories,
+        dedupe_window: options.dedupe_window,
+        default_attempt_timeout: options.default_attempt_timeout,
+        idle: footprint.idle(),
+    };
+    Ok(Lanes::start(login(logins, Part::Receiver)?, login(logins, Part::Worker)?, settings, stop))
 }
 
 /// The way in for a part.
@@ -329,8 +389,8 @@ fn login(logins: &HashMap<Part, Login>, part: Part) -> Result<Login, OpenError> 
     logins.get(&part).cloned().ok_or_else(|| OpenError::Url("a part of the process has none".to_owned()))
 }
 
-fn pools(logins: &HashMap<Part, Login>) -> Result<Pools, OpenError> {
-    let pool = |part: Part| Pool::new(&login(logins, part)?);
+fn pools(logins: &HashMap<Part, Login>, footprint: Footprint) -> Result<Pools, OpenError> {
+    let pool = |part: Part| Pool::new(&login(logins, part)?, footprint);
     Ok(Pools {
         authorizer: pool(Part::Authorizer)?,
         receiver: pool(Part::Receiver)?,

@@ -70,7 +70,7 @@ impl Platform for Postgres {
 
     async fn health(&self) -> Result<()> {
         self.0.probe.ask().await?;
-        if self.0.mode == Mode::Serve && self.0.node.identity().is_none() {
+        if self.0.options.mode == Mode::Serve && self.0.node.identity().is_none() {
             return Err(Error::Unavailable("this node has lost touch with the database".into()));
         }
         Ok(())

@@ -9,11 +9,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::door::Login;
+use super::footprint::Footprint;
 use super::open::OpenError;
 use crate::{Error, Result};
 
@@ -58,16 +61,6 @@ impl Part {
             Self::Platform => "postroom_platform",
         }
     }
-
-    /// How many connections it has at most.
-    fn connections(self) -> usize {
-        match self {
-            Self::Authorizer | Self::Platform => 2,
-            Self::Receiver | Self::DeadLetter => 4,
-            Self::Worker => 6,
-            Self::Api => 8,
-        }
-    }
 }
 
 /// See the [module](self).
@@ -76,7 +69,7 @@ pub(super) struct Pool(deadpool_postgres::Pool);
 
 impl Pool {
     /// A pool of connections that are a part's. Connects only when somebody asks.
-    pub(super) fn new(login: &Login) -> Result<Self, OpenError> {
+    pub(super) fn new(login: &Login, footprint: Footprint) -> Result<Self, OpenError> {
         let manager = Manager::from_config(
             login.address.config.clone(),
             login.address.tls.clone(),
@@ -91,7 +84,9 @@ impl Pool {
             })
         });
         let pool = deadpool_postgres::Pool::builder(manager)
-            .max_size(login.part.connections())
+            .max_size(footprint.connections(login.part))
+            // Those that only a load needed come to rest after it.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(PATIENCE), create: Some(CONNECT), recycle: Some(PATIENCE) })
             .post_create(become_part)
@@ -137,6 +132,11 @@ impl Pool {
     #[cfg(test)]
     pub(super) fn resize(&self, connections: usize) {
         self.0.resize(connections);
+    }
+
+    /// Closes connections that nobody has used for so long.
+    pub(super) fn close_idle(&self, idle: Duration) {
+        self.0.retain(|_, metrics| metrics.last_used() < idle);
     }
 
     /// Nobody gets a connection any more.

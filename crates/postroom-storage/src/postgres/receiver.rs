@@ -60,7 +60,7 @@ impl Receiver for Postgres {
 impl Postgres {
     /// Everything about an event that needs no statement.
     fn resolve(&self, event: NewEvent) -> Result<Record> {
-        if self.0.mode == Mode::Beside {
+        if self.0.options.mode == Mode::Beside {
             return Err(Error::Unavailable("events are recorded by the server only".into()));
         }
         let (scope, source) = match &event.origin {

@@ -149,6 +149,7 @@ pub fn options_at(url: &str, opening: Opening) -> postgres::Options {
     postgres::Options {
         url: Secret::from(url),
         part_urls: HashMap::new(),
+        migrate_url: None,
         keyring: opening.keyring,
         clock: opening.clock,
         handoff: opening.handoff,

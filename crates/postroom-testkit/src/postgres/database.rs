@@ -43,6 +43,8 @@ pub struct Database {
     name: String,
     /// Whether the end of this value is the end of the database. On a server of the test's own, the server's end is.
     dropped_at_end: bool,
+    /// A query in it that names other databases, which go with it.
+    others: Option<&'static str>,
 }
 
 impl Database {
@@ -108,7 +110,7 @@ impl Database {
         let name = format!("postroom_test_{}", Uuid::now_v7().simple());
         let like = template.unwrap_or("template1");
         execute(admin, &format!("CREATE DATABASE {name} OWNER {OWNER_ROLE} TEMPLATE {like}")).await;
-        let database = Self { server, name, dropped_at_end };
+        let database = Self { server, name, dropped_at_end, others: None };
         if let Some(template) = template {
             database.take_over_settings(admin, template).await;
         }
@@ -129,6 +131,13 @@ impl Database {
             ),
         )
         .await;
+    }
+
+    /// The databases that this query in it names go with it.
+    #[must_use]
+    pub fn taking(mut self, query: &'static str) -> Self {
+        self.others = Some(query);
+        self
     }
 
     /// Its name on the server.
@@ -186,13 +195,21 @@ impl Drop for Database {
         if !self.dropped_at_end {
             return;
         }
+        let (own_url, others) = (self.admin_url(), self.others);
         let (server, name) = (self.server.clone(), std::mem::take(&mut self.name));
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let dropped = timeout(DROP_WAIT, async {
                     let admin = connect(server.as_str()).await;
-                    execute(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                    let mut names = match others {
+                        Some(query) => names(&own_url, query).await,
+                        None => Vec::new(),
+                    };
+                    names.push(name.clone());
+                    for name in names {
+                        execute(&admin, &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await;
+                    }
                 });
                 dropped.await.unwrap_or_else(|_| panic!("{name} was not dropped within {DROP_WAIT:?}"));
             });
@@ -200,6 +217,14 @@ impl Drop for Database {
         // Best effort: the thread has said what went wrong, and a failed test must not fail a second time in here.
         drop(dropping.join());
     }
+}
+
+/// What a query in a database names; nothing if that is not there any more.
+async fn names(url: &str, query: &str) -> Vec<String> {
+    let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await else { return Vec::new() };
+    tokio::spawn(connection);
+    let rows = client.query(query, &[]).await.unwrap_or_default();
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[expect(

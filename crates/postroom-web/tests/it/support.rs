@@ -97,6 +97,7 @@ impl Place {
                 let options = postgres::Options {
                     url: Secret::from(database.app_url().as_str()),
                     part_urls: HashMap::new(),
+                    migrate_url: None,
                     keyring,
                     clock,
                     handoff,

@@ -75,7 +75,7 @@ impl Postgres {
     }
 }
 
-pub(super) async fn create(
+pub(in crate::postgres) async fn create(
     transaction: &Transaction,
     scope: &Scope,
     new: NewApiKey,

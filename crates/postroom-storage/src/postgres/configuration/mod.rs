@@ -55,7 +55,7 @@ impl Postgres {
     }
 
     /// Waits until the directories of this node show what was changed.
-    async fn shown<T>(&self, changed: Result<T>) -> Result<T> {
+    pub(super) async fn shown<T>(&self, changed: Result<T>) -> Result<T> {
         let value = changed?;
         if let Err(error) = self.0.directories.look().await {
             // It is done, and nobody may think that it is not; this node shows it when it reaches the database again.

@@ -153,7 +153,7 @@ async fn create_tenant(
 }
 
 /// Makes an organization; from here on the transaction is in it.
-async fn create(
+pub(in crate::postgres) async fn create(
     transaction: &Transaction,
     vault: &Vault,
     by: Actor,
@@ -191,7 +191,7 @@ async fn create(
 }
 
 /// Changes what is `Some`.
-async fn update(
+pub(in crate::postgres) async fn update(
     transaction: &Transaction,
     vault: &Vault,
     id: OrganizationId,
@@ -234,7 +234,17 @@ async fn set_mandrill(
 ) -> Result<()> {
     let (sealed, fingerprint) = secret.map(|secret| vault.seal_mandrill(id, secret)).unzip();
     transaction.execute(SET_MANDRILL, bind![org, sealed, fingerprint]).await.map_err(taken)?;
-    if secret.is_some() {
+    imply(transaction, org, secret.is_some(), now).await
+}
+
+/// The source that an organization's Mandrill secret stands for is there, or is not.
+pub(in crate::postgres) async fn imply(
+    transaction: &Transaction,
+    org: i64,
+    is_there: bool,
+    now: Timestamp,
+) -> Result<()> {
+    if is_there {
         return imply_source(transaction, org, now).await;
     }
     transaction.execute(FORGET_SOURCE, bind![org, at(now)]).await?;
@@ -248,7 +258,7 @@ async fn imply_source(transaction: &Transaction, org: i64, now: Timestamp) -> Re
     Ok(())
 }
 
-async fn get_view(transaction: &Transaction, org: i64, now: Timestamp) -> Result<Organization> {
+pub(in crate::postgres) async fn get_view(transaction: &Transaction, org: i64, now: Timestamp) -> Result<Organization> {
     let row = transaction.expect("organization", BY_NUMBER, bind![org, at(now.month().0)]).await?;
     view(&row)
 }

@@ -19,8 +19,9 @@ const NOTE_EVERY_MS: i64 = 60_000;
 /// How many uses are written down at once.
 const NOTES: usize = 1_000;
 
-/// By primary key.
-const ORGANIZATIONS: &str = "select org, id, slug, is_active from organizations where org = any($1)";
+/// By primary key; the registry by its unique index on org_id.
+const ORGANIZATIONS: &str = "select org, id, slug, is_active, exists (select from tenants where org_id = org) \
+     from organizations where org = any($1)";
 
 /// The primary key, from the organization on.
 const KEYS: &str = "select org, key, id, scopes, hash, expires_at, last_used_at from api_keys \
@@ -38,13 +39,14 @@ pub(in crate::postgres) struct Caller {
     pub(in crate::postgres) id: OrganizationId,
     pub(in crate::postgres) slug: Arc<str>,
     pub(in crate::postgres) is_active: bool,
+    is_dedicated: bool,
     keys: Vec<Arc<Key>>,
 }
 
 impl Caller {
     /// Proof that somebody may act for this organization.
     pub(in crate::postgres) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: false }
+        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: self.is_dedicated }
     }
 }
 
@@ -139,6 +141,7 @@ impl Callers {
                 id: OrganizationId::from_bytes(id(row, 1)?),
                 slug: get::<&str>(row, 2)?.into(),
                 is_active: get(row, 3)?,
+                is_dedicated: get(row, 4)?,
                 keys: keys.remove(&org).unwrap_or_default(),
             });
         }

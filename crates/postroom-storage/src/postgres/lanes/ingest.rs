@@ -170,13 +170,24 @@ impl Lane {
         }
     }
 
+    /// The next command. A connection that is not used for long is given back meanwhile.
+    async fn next(&mut self) -> Option<Command> {
+        if let (Some(idle), Some(_)) = (self.settings.idle, &self.line) {
+            match tokio::time::timeout(idle, self.inbox.recv()).await {
+                Ok(next) => return next,
+                Err(_idle) => self.line = None,
+            }
+        }
+        self.inbox.recv().await
+    }
+
     /// Everything that waits, up to the size of one statement; waits for the first.
     async fn gather(&mut self) -> (Vec<Waiting>, Option<oneshot::Sender<()>>) {
         let (mut waiting, mut bytes) = (Vec::new(), 0);
         let mut next = if self.doubt.is_some() {
             tokio::time::timeout(RECONNECT, self.inbox.recv()).await.ok().flatten()
         } else {
-            match self.inbox.recv().await {
+            match self.next().await {
                 Some(command) => Some(command),
                 None => return (waiting, Some(oneshot::channel().0)),
             }

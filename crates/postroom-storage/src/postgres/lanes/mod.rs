@@ -49,6 +49,8 @@ pub(super) struct Settings {
     pub(super) directories: Arc<Directories>,
     pub(super) dedupe_window: Duration,
     pub(super) default_attempt_timeout: Duration,
+    /// After how long without a batch a connection is given back.
+    pub(super) idle: Option<Duration>,
 }
 
 impl Settings {

@@ -114,8 +114,16 @@ pub(super) struct Outcome {
 /// Starts the lane.
 pub(super) fn start(login: Login, settings: Arc<Settings>, stop: CancellationToken) -> Outcome {
     let (sender, inbox) = unbounded_channel();
-    let lane =
-        Lane { inbox, login, settings, line: None, down_until: None, put_off: VecDeque::new(), unsure: HashSet::new() };
+    let lane = Lane {
+        inbox,
+        login,
+        settings,
+        line: None,
+        used: Instant::now(),
+        down_until: None,
+        put_off: VecDeque::new(),
+        unsure: HashSet::new(),
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -160,6 +168,8 @@ struct Lane {
     login: Login,
     settings: Arc<Settings>,
     line: Option<Line>,
+    /// When the line was last asked for.
+    used: Instant,
     /// Until then nobody is kept waiting for a connection.
     down_until: Option<Instant>,
     /// Of two settlements of one delivery, the second waits for the next statement.
@@ -228,6 +238,9 @@ impl Lane {
         let taken: Vec<Option<Taken>> = waiting.iter().map(|(settle, _, _)| node.take(settle.delivery)).collect();
         let slow = node.take_older_than((now - SLOW_AFTER).as_millis(), now.as_millis(), SLOW_AT_ONCE);
         if waiting.is_empty() && slow.is_empty() {
+            if self.settings.idle.is_some_and(|idle| self.used.elapsed() >= idle) {
+                self.line = None;
+            }
             return;
         }
         let mut values = Values::default();
@@ -292,6 +305,7 @@ impl Lane {
     }
 
     async fn write(&mut self, values: &Values, now: Timestamp) -> Result<(), Fault> {
+        self.used = Instant::now();
         if self.line.as_ref().is_none_or(Line::is_gone) {
             if self.down_until.is_some_and(|until| Instant::now() < until) {
                 return Err(Fault::Lost(gone("the database does not answer")));

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::super::address;
+use super::super::cells::quoted;
 use super::super::convert::get;
 use super::super::open::OpenError;
 use super::super::pool::{Part, bind};
@@ -205,20 +206,9 @@ fn collided(error: &Error) -> bool {
     is_internal || *error.code() == SqlState::UNIQUE_VIOLATION
 }
 
-/// A name as an identifier.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_stays_one_identifier_whatever_is_in_it() {
-        assert_eq!(quoted("postroom_app"), "\"postroom_app\"");
-        assert_eq!(quoted("a\"; drop table events; --"), "\"a\"\"; drop table events; --\"");
-    }
 
     #[test]
     fn one_login_becomes_its_parts_and_one_of_its_own_is_its_part() {

@@ -84,6 +84,11 @@ impl Ledger {
         *self = Self { front, ..Self::new(upto) };
     }
 
+    /// Whether everything is settled, or about to be.
+    pub(in crate::postgres) fn is_empty(&self) -> bool {
+        self.batches.iter().all(|batch| batch.unsettled == 0)
+    }
+
     /// A batch was committed: its events with the deliveries that are in memory, and how many events to count for whom.
     pub(in crate::postgres) fn push(
         &mut self,

@@ -170,6 +170,11 @@ impl Node {
         self.state.lock().ledger.holds(delivery)
     }
 
+    /// Whether nothing is in memory only.
+    pub(super) fn is_settled(&self) -> bool {
+        self.state.lock().ledger.is_empty()
+    }
+
     /// As [`Ledger::take_older_than`].
     pub(super) fn take_older_than(&self, before: i64, now: i64, limit: usize) -> Vec<Taken> {
         self.state.lock().ledger.take_older_than(before, now, limit)

@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The most endpoints that delivery is told to look at after a recovery; the others are found by its own walk.
 const WAKE_MAX: i64 = 1_000;
 
-/// The whole table of nodes. Its shards go at once: its lease over them was the same.
+/// The whole table of nodes. Its shards go at once: its lease over them was the same. It may have left something in
+/// databases of single organizations, too: whoever delivers and has none of theirs open is told to look.
 const BURY: &str = "\
     with over as materialized ( \
         select node from nodes where state = 'live' and lease_until < clock_timestamp() order by node for update \
@@ -29,6 +30,8 @@ const BURY: &str = "\
         update nodes set state = 'dead' from over where nodes.node = over.node returning nodes.node \
     ), freed as ( \
         update shards set node = null, lease_until = '-infinity' from dead where shards.node = dead.node \
+    ), roused as ( \
+        update tenants set wakes = wakes + 1 where awake and exists (select from dead) \
     ) \
     select node from dead";
 
@@ -36,7 +39,8 @@ const BURY: &str = "\
 const LEAVE: &str = "\
     with mine as materialized (select node from nodes where node = $1 and state = 'live' for update), \
     dead as (update nodes set state = 'dead' from mine where nodes.node = mine.node returning nodes.node), \
-    freed as (update shards set node = null, lease_until = '-infinity' from dead where shards.node = dead.node) \
+    freed as (update shards set node = null, lease_until = '-infinity' from dead where shards.node = dead.node), \
+    roused as (update tenants set wakes = wakes + 1 where awake and exists (select from dead)) \
     select node from dead";
 
 /// The whole table of nodes. Whoever is at one already keeps it.

@@ -43,7 +43,7 @@ impl Postgres {
     /// To change something at.
     pub(super) async fn change_at(&self, pool: &Pool, org: i64) -> Result<Desk> {
         let transaction = pool.begin_for(org).await?;
-        Ok(Desk { transaction, org, handoff: self.0.handoff.clone(), now: self.now(), _turn: None })
+        Ok(Desk { transaction, org, handoff: self.0.options.handoff.clone(), now: self.now(), _turn: None })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What cannot be seen from outside: what a connection of a pool is and sees, and what upkeep leaves in the tables.
 
+mod cells;
 mod grants;
 mod isolation;
 mod retention;
@@ -11,6 +12,7 @@ use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 use tokio_postgres::Client;
 
 use super::door::{self, Login};
+use super::footprint::Footprint;
 use super::migrate::{self, AppLogin};
 use super::pool::{Part, Pool};
 
@@ -27,7 +29,8 @@ impl Room {
             let logins = [AppLogin::of_all_parts(APP_ROLE)];
             migrate::up(&Secret::from(owner_url), &logins).await.unwrap();
         })
-        .await;
+        .await
+        .taking("select database from tenants");
         let url = Secret::from(database.app_url().as_str());
         let logins = door::admit(&url, &HashMap::new()).await.unwrap();
         let admin = connect(&database.admin_url()).await;
@@ -35,7 +38,7 @@ impl Room {
     }
 
     fn pool(&self, part: Part) -> Pool {
-        Pool::new(&self.logins[&part]).unwrap()
+        Pool::new(&self.logins[&part], Footprint::Shared).unwrap()
     }
 
     /// Does something as a superuser, whom nothing binds.

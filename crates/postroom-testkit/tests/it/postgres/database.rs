@@ -37,6 +37,23 @@ async fn a_database_is_made_used_and_gone_even_while_somebody_is_connected() {
 }
 
 #[tokio::test]
+async fn databases_that_a_database_names_go_with_it() {
+    let other = format!("postroom_test_other_{}", uuid::Uuid::now_v7().simple());
+    let database = Database::new().await.taking("SELECT name FROM other");
+    let owner = connect(&database.owner_url()).await;
+    owner
+        .batch_execute(&format!("CREATE TABLE other (name text); INSERT INTO other VALUES ('{other}')"))
+        .await
+        .unwrap();
+    owner.batch_execute(&format!("CREATE DATABASE {other}")).await.unwrap();
+    assert!(exists(&other).await);
+
+    drop(database);
+
+    assert!(!exists(&other).await);
+}
+
+#[tokio::test]
 async fn the_roles_are_what_a_deployment_would_give_us() {
     let database = Database::new().await;
     let rights = "SELECT format('%s %s %s %s', rolsuper, rolbypassrls, rolcreaterole, rolinherit) FROM pg_roles \

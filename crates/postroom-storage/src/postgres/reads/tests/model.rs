@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::engine::guard::guard_hash;
 use crate::engine::model::{Spec, Stands, World, endpoint_id, event_id, moment, one_more, source_id};
 use crate::engine::packed::pack_targets;
+use crate::postgres::footprint::Footprint;
 use crate::postgres::migrate::{self, AppLogin};
 use crate::postgres::pool::{Part, Pool};
 use crate::postgres::{door, reads};
@@ -57,8 +58,8 @@ impl Log {
         let logins = door::admit(&Secret::from(&*database.app_url()), &HashMap::new()).await.unwrap();
         let admin = connect(&database.admin_url()).await;
         let log = Self {
-            api: Pool::new(&logins[&Part::Api]).unwrap(),
-            dead_letter: Pool::new(&logins[&Part::DeadLetter]).unwrap(),
+            api: Pool::new(&logins[&Part::Api], Footprint::Shared).unwrap(),
+            dead_letter: Pool::new(&logins[&Part::DeadLetter], Footprint::Shared).unwrap(),
             world: World { events: Vec::new(), key },
             newest: 0,
             admin,
