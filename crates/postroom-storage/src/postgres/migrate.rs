@@ -6,6 +6,7 @@
 //! not to the database, so what is done to them can be done by another database's migration at the same moment, and is
 //! tried again then. Shipped files never change.
 
+pub(super) mod all;
 mod logins;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+pub use self::all::{Database, down_all, status_all, up_all};
 pub use self::logins::AppLogin;
 pub(super) use self::logins::{COPY, KEYS};
 use super::address::Address;
@@ -139,9 +141,17 @@ pub async fn up(owner_url: &Secret, logins: &[AppLogin]) -> Result<Migrated, Ope
 /// # Errors
 /// As [`up`], and when servers are running on the database.
 pub async fn down(owner_url: &Secret) -> Result<Option<&'static str>, OpenError> {
+    down_from(owner_url, 0).await
+}
+
+/// As [`down`], where the database has at least so many migrations.
+async fn down_from(owner_url: &Secret, at_least: usize) -> Result<Option<&'static str>, OpenError> {
     let mut owner = Owner::connect(owner_url).await?;
     owner.lock().await?;
     let version = owner.version().await?;
+    if version < at_least {
+        return Ok(None);
+    }
     let Some(step) = version.checked_sub(1).and_then(|at| MIGRATIONS.get(at)) else { return Ok(None) };
     owner.back(version, step).await?;
     owner.close().await;

@@ -48,7 +48,6 @@ use postroom_domain::keyring::Keyring;
 use postroom_domain::{Clock, Secret, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-pub use self::cells::{Dedicated, dedicated};
 pub use self::database_url::DatabaseUrl;
 use self::directory::Directories;
 pub use self::footprint::{Connections, connections};

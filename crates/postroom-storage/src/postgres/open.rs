@@ -202,6 +202,20 @@ pub enum OpenError {
         /// Which login.
         login: String,
     },
+    /// Something is wrong with one organization's own database.
+    #[error("the database of {organization}: {source}")]
+    Tenant {
+        /// Whose.
+        organization: OrganizationId,
+        /// What is wrong.
+        source: Box<OpenError>,
+    },
+    /// A migration cannot be taken back, because of what is there.
+    #[error(
+        "{0} organizations have databases of their own, and only this migration knows where they are: nothing was taken \
+         back"
+    )]
+    HasTenants(usize),
     /// It was renamed, replaced, or restored under another name.
     #[error(
         "the database {database} is not that of organization {organization}: {because}; restore or rename the right one \

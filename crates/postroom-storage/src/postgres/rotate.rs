@@ -10,6 +10,7 @@ use postroom_domain::keyring::{KeyId, Keyring, Place};
 use tokio_postgres::{Client, Row};
 
 use super::convert::{count, get};
+use super::migrate::all::tenants;
 use super::migrate::{self, Owner};
 use super::open::OpenError;
 use super::pool::bind;
@@ -97,39 +98,83 @@ const COLUMNS: [Column; 6] = [
     },
 ];
 
-/// Seals every secret of a database with the newest key of `keyring`, as the login that owns it. `progress` is told how
-/// many values were looked at and how many there are. Returns how many were sealed anew; what is sealed with the newest
-/// key already is left.
+/// Seals every secret of an installation with the newest key of `keyring`, as the login that owns its databases: those of
+/// organizations that have their own, and last the one that all share, which `url` names to servers. `progress` is told
+/// how many values were looked at and how many there are. Returns how many were sealed anew; what is sealed with the
+/// newest key already is left.
 ///
 /// # Errors
-/// When a key is missing, or a running server does not seal with the newest key itself.
+/// When a key is missing, or a running server does not seal with the newest key itself. Of what is wrong with
+/// organizations' own databases, the first; the shared one is then left as it was, and the others are done.
 pub async fn rotate_keys(
     owner_url: &Secret,
+    url: &Secret,
     keyring: &Keyring,
-    mut progress: impl FnMut(usize, usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<usize, OpenError> {
-    let mut owner = Owner::connect(owner_url).await?;
+    let shared = enter(owner_url, keyring).await?;
+    let tenants = tenants(&shared, owner_url, url).await?;
+    shared.become_keys().await?;
+    let total = count_values(&shared).await?;
+    let mut walk = Walk { keyring, progress, total, seen: 0, sealed: 0 };
+    let mut failed = None;
+    for database in tenants.iter().filter(|database| database.is_complete()) {
+        let rotated = async {
+            let owner = enter(database.owner_url(), keyring).await?;
+            owner.become_keys().await?;
+            walk.total += count_values(&owner).await?;
+            walk.rotate(owner).await
+        };
+        failed = failed.or(rotated.await.err().map(|error| database.wrap(error)));
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => walk.rotate(shared).await.map(|()| walk.sealed),
+    }
+}
+
+/// A way into a database that can be rotated now.
+async fn enter(owner_url: &Secret, keyring: &Keyring) -> Result<Owner, OpenError> {
+    let owner = Owner::connect(owner_url).await?;
     let found = owner.version().await?;
     if found < migrate::NEWEST {
         return Err(OpenError::Older { found, known: migrate::NEWEST });
     }
     agree(&owner.client, keyring.newest()).await?;
-    owner.become_keys().await?;
-    let (mut total, mut seen, mut sealed) = (0, 0, 0);
+    Ok(owner)
+}
+
+async fn count_values(owner: &Owner) -> Result<usize, OpenError> {
+    let mut total = 0;
     for column in &COLUMNS {
         total += number(&owner.client.query_typed(column.count, &[]).await?)?;
     }
-    for column in &COLUMNS {
-        let mut after = Key::FIRST;
-        while let Some(batch) = column.rotate(&mut owner.client, keyring, &after).await? {
-            after = batch.last;
-            seen += batch.seen;
-            sealed += batch.sealed;
-            progress(seen.min(total), total);
+    Ok(total)
+}
+
+/// A walk over the values of all databases.
+struct Walk<'a, P> {
+    keyring: &'a Keyring,
+    progress: P,
+    total: usize,
+    seen: usize,
+    sealed: usize,
+}
+
+impl<P: FnMut(usize, usize)> Walk<'_, P> {
+    async fn rotate(&mut self, mut owner: Owner) -> Result<(), OpenError> {
+        for column in &COLUMNS {
+            let mut after = Key::FIRST;
+            while let Some(batch) = column.rotate(&mut owner.client, self.keyring, &after).await? {
+                after = batch.last;
+                self.seen += batch.seen;
+                self.sealed += batch.sealed;
+                (self.progress)(self.seen.min(self.total), self.total);
+            }
         }
+        owner.close().await;
+        Ok(())
     }
-    owner.close().await;
-    Ok(sealed)
 }
 
 /// Makes sure that the running servers seal with this key themselves: one that seals with an older key goes on making

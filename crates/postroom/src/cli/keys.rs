@@ -82,7 +82,9 @@ async fn seal_anew(database: &Database, keyring: &Keyring) -> anyhow::Result<usi
     };
     let rotated = match database {
         Database::Embedded(data_dir) => sqlite::rotate_keys(data_dir, keyring, progress)?,
-        Database::Postgres(database) => postgres::rotate_keys(database.owning_url(), keyring, progress).await?,
+        Database::Postgres(database) => {
+            postgres::rotate_keys(database.owning_url(), &database.url, keyring, progress).await?
+        }
     };
     bar.finish_and_clear();
     Ok(rotated)

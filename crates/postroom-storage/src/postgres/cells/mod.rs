@@ -7,15 +7,12 @@ mod making;
 mod place;
 mod registry;
 mod upkeep;
-mod walk;
 
 use std::sync::Arc;
 
 use postroom_domain::Secret;
 
-use self::place::Place;
-pub(super) use self::place::quoted;
-pub use self::walk::{Dedicated, dedicated};
+pub(super) use self::place::{Place, quoted};
 use super::convert::{get, uuid};
 use super::open::{self, OpenError, Target};
 use super::pool::{Pool, bind};
@@ -73,11 +70,12 @@ impl Postgres {
             opened => opened?,
         };
         // Only now, when this node can be seen in there: see [`Postgres::put_to_sleep`].
-        if engine.0.options.mode == Mode::Serve && tenant.initialize {
-            if let Err(error) = self.rouse(tenant.cell).await {
-                let _ = engine.storage().platform.close().await;
-                return Err(error.into());
-            }
+        if engine.0.options.mode == Mode::Serve
+            && tenant.initialize
+            && let Err(error) = self.rouse(tenant.cell).await
+        {
+            let _ = engine.storage().platform.close().await;
+            return Err(error.into());
         }
         Ok(Cell { storage: engine.storage(), upkeep: Arc::new(engine) })
     }

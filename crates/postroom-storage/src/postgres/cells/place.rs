@@ -33,7 +33,7 @@ impl<'a> Url<'a> {
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::postgres) struct Place {
     hosts: String,
     database: String,
 }
@@ -46,7 +46,7 @@ impl Place {
     }
 
     /// What the registry says.
-    pub(super) fn read(url: &str, database: &str) -> Result<Self, OpenError> {
+    pub(in crate::postgres) fn read(url: &str, database: &str) -> Result<Self, OpenError> {
         let hosts = url.strip_prefix("postgres://").and_then(|rest| rest.split('/').next());
         let hosts = hosts.filter(|hosts| !hosts.is_empty() && !hosts.contains(['@', '?', '#']));
         let hosts = hosts.ok_or_else(|| OpenError::Url("that of an organization in the registry".to_owned()))?;
@@ -63,7 +63,7 @@ impl Place {
     }
 
     /// The way there for a login that was given for the database `shared`.
-    pub(super) fn way(&self, login: &Secret, shared: &Secret) -> Result<Secret, OpenError> {
+    pub(in crate::postgres) fn way(&self, login: &Secret, shared: &Secret) -> Result<Secret, OpenError> {
         let url = Url::split(login)?;
         let hosts = if Url::split(shared)?.hosts == self.hosts { url.hosts } else { &self.hosts };
         let text = format!("{}://{}@{hosts}/{}{}", url.scheme, url.user, percent(&self.database), url.parameters);

@@ -15,7 +15,7 @@ use crate::api::NewApiKey;
 use crate::cells::registry::{Cell, Registry, TenantRow};
 use crate::platform::{Isolation, NewOrganization, NewTenant};
 use crate::postgres::migrate::{self, AppLogin};
-use crate::postgres::open::{self, Target};
+use crate::postgres::open::{self, OpenError, Target};
 use crate::postgres::{Mode, Options, Postgres, connections};
 use crate::worker::{DeliveryKey, EndpointKey, StoredEvent};
 use crate::{Error, Handoff, SuperAdmin};
@@ -377,18 +377,49 @@ async fn open_databases_take_no_more_connections_than_is_said_and_next_to_none_w
 }
 
 #[tokio::test]
-async fn the_owning_login_finds_all_databases_and_notes_how_far_they_are() {
+async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no_other() {
     let nodes = Nodes::new().await;
     let node = nodes.open().await;
     let (acme, _) = (nodes.make(&node, "acme").await, node.tenant_begin(by(), &new("zeta"), now()).await.unwrap());
     let (owner, app) = (Secret::from(nodes.room.database.owner_url()), Secret::from(nodes.room.database.app_url()));
-    let found = crate::postgres::dedicated(&owner, &app).await.unwrap();
-    let shown: Vec<_> = found.iter().map(|it| (it.name.as_str(), it.is_complete, it.migrations)).collect();
-    assert_eq!(shown, [("acme", true, migrate::NEWEST), ("zeta", false, 0)]);
-    assert_eq!((found[0].organization, &found[0].database), (acme.organization, &acme.database));
-    assert!(migrate::status(&found[0].owner_url).await.unwrap().iter().all(|step| step.applied));
-    let done = migrate::up(&found[0].owner_url, &[AppLogin::of_all_parts(APP_ROLE)]).await.unwrap();
-    assert!(done.applied.is_empty() && done.advice.is_empty(), "{:?}", done.advice);
-    found[0].note(&owner, 2).await.unwrap();
-    assert_eq!(nodes.row(&node, "acme").await.migration_version, 2);
+    let logins = [AppLogin::of_all_parts(APP_ROLE)];
+    let organization = Some(acme.organization);
+    let known = async || {
+        let all = migrate::status_all(&owner, &app).await.unwrap();
+        let applied = |steps: Vec<migrate::Step>| steps.iter().filter(|step| step.applied).count();
+        all.into_iter().map(|(it, steps)| (it.slug, steps.map(applied).ok())).collect::<Vec<_>>()
+    };
+    let three = Some(migrate::NEWEST);
+    let (acme_is, zeta_is) = (Some("acme".to_owned()), Some("zeta".to_owned()));
+    assert_eq!(known().await, [(None, three), (acme_is.clone(), three), (zeta_is.clone(), three)]);
+
+    nodes.room.run("update nodes set state = 'recovered'").await;
+    let mut told = Vec::new();
+    let tell = |it: &migrate::Database, done: Result<Option<&'static str>, OpenError>| {
+        told.push((it.organization, done.unwrap()));
+    };
+    migrate::down_all(&owner, &app, tell).await.unwrap();
+    let last = Some("0003_parts");
+    assert_eq!(told, [(organization, last), (None, last)], "the one that knows the others goes last");
+    assert_eq!(nodes.room.count("tenants where migration_version = 2").await, 1);
+    let two = Some(migrate::NEWEST - 1);
+    assert_eq!(known().await[..2], [(None, two), (acme_is.clone(), two)], "they are found without the roles, too");
+
+    nodes.room.run(&format!("revoke connect on database \"{}\" from {OWNER_ROLE}", acme.database)).await;
+    let mut told = Vec::new();
+    let tell = |it: &migrate::Database, done: Result<migrate::Migrated, OpenError>| {
+        told.push((it.organization, done.map(|done| done.applied).map_err(|error| error.to_string())));
+    };
+    migrate::up_all(&owner, &app, &logins, tell).await.unwrap();
+    assert_eq!(told[0], (None, Ok(vec!["0003_parts"])));
+    assert!(matches!(&told[1], (Some(_), Err(said)) if said.contains(&acme.organization.to_string())), "{told:?}");
+    nodes.room.run(&format!("grant connect on database \"{}\" to {OWNER_ROLE}", acme.database)).await;
+    let mut told = Vec::new();
+    let tell = |it: &migrate::Database, done: Result<migrate::Migrated, OpenError>| {
+        told.push((it.organization, done.unwrap().applied));
+    };
+    migrate::up_all(&owner, &app, &logins, tell).await.unwrap();
+    assert_eq!(told[..2], [(None, vec![]), (organization, vec!["0003_parts"])]);
+    assert_eq!(known().await, [(None, three), (acme_is, three), (zeta_is, three)]);
+    assert_eq!(nodes.room.count(&format!("tenants where migration_version = {}", migrate::NEWEST)).await, 1);
 }

@@ -91,7 +91,7 @@ async fn rotation_can_be_killed_and_resumed_and_ends_with_the_newest_key_alone()
     let rotate = async |until: usize| {
         let (url, ring) = (url.clone(), Keyring::parse(&both).unwrap());
         let progress = move |done, total| assert!(done <= until && total == TOTAL, "killed at {done} of {total}");
-        tokio::spawn(async move { rotate_keys(&url, &ring, progress).await }).await
+        tokio::spawn(async move { rotate_keys(&url, &url, &ring, progress).await }).await
     };
     let refused = rotate(TOTAL).await.unwrap();
     assert!(matches!(refused, Err(OpenError::ServersLackKey { servers: 1 })), "{refused:?}");
