@@ -107,8 +107,6 @@ pub(crate) struct TenantRow {
     pub(crate) begun: i64,
     /// Whether it is complete.
     pub(crate) initialize: bool,
-    /// How often its making was begun.
-    pub(crate) begun: i64,
     /// How it is reached, without user and password. Embedded: the directory below the data directory.
     pub(crate) url: String,
     /// The name of the database.

@@ -62,6 +62,8 @@ use self::reads::activity::Hub;
 use self::reads::gauges::Counted;
 use self::retention::Upkeep;
 pub use self::rotate::rotate_keys;
+use crate::cells as router;
+use crate::cells::registry::Registry as _;
 use crate::engine::ids::Ids;
 use crate::engine::rejections::Rate;
 use crate::engine::shares::Shares;
@@ -158,12 +160,18 @@ impl Pools {
     }
 }
 
-/// Connects, checks that the database is what it has to be, and begins to live as a node.
+/// Connects, checks that the database is what it has to be, and begins to live as a node. Databases of single
+/// organizations in which something may wait are opened in the background.
 ///
 /// # Errors
 /// Each text says what to do.
 pub async fn open(options: Options) -> Result<Storage, OpenError> {
-    Ok(open::open(options, open::Target::Shared).await?.storage())
+    let (handoff, clock) = (options.handoff.clone(), options.clock.clone());
+    let delivers = options.mode == Mode::Serve && options.delivers;
+    let engine = open::open(options, open::Target::Shared).await?;
+    let tenants = engine.tenants(None).await?.unwrap_or_default();
+    let (shared, registry) = (engine.storage(), Arc::new(engine));
+    Ok(router::open(router::Settings { shared, registry, tenants, handoff, clock, delivers }))
 }
 
 impl Postgres {

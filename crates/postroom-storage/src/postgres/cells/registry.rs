@@ -11,7 +11,7 @@ use crate::api::ApiKeyView;
 use crate::cells::registry::{Cell, OrganizationCopy, Registry, TenantRow, Tenants};
 use crate::engine::packed::broken;
 use crate::platform::{NewTenant, Organization};
-use crate::postgres::convert::{at, count, get, id, moment, moment_or_none, word};
+use crate::postgres::convert::{at, get, id, moment, moment_or_none, word};
 use crate::postgres::pool::bind;
 use crate::postgres::{Mode, Postgres, migrate};
 use crate::{Handoff, Result, SuperAdmin};
@@ -36,7 +36,7 @@ pub(super) const BY_SLUG: &str = select_tenant!("where slug = $1 for no key upda
 pub(super) const BY_ORG: &str = select_tenant!("where org_id = $1");
 
 /// By primary key.
-const WAKE: &str = "update tenants set awake = true, wakes = wakes + 1 where cell = $1 returning wakes";
+const WAKE: &str = "update tenants set awake = true, wakes = wakes + 1 where cell = $1";
 
 /// By primary key.
 const VERSION: &str = "update tenants set migration_version = $2 where cell = $1";
@@ -125,10 +125,10 @@ impl Registry for Postgres {
         self.open_cell(tenant, handoff).await.map_err(unavailable)
     }
 
-    async fn cell_wake(&self, cell: u32) -> Result<i64> {
+    async fn cell_wake(&self, cell: u32) -> Result<()> {
         // A server does it when its node can be seen there: whoever looks in before sees neither it nor the mark.
         match self.0.options.mode {
-            Mode::Serve => Ok(0),
+            Mode::Serve => Ok(()),
             Mode::Beside => self.rouse(cell).await,
         }
     }
@@ -146,9 +146,9 @@ impl Registry for Postgres {
 
 impl Postgres {
     /// Marks a database as one in which somebody may live or something wait.
-    pub(super) async fn rouse(&self, cell: u32) -> Result<i64> {
-        let row = self.0.pools.platform.connection().await?.query_one(WAKE, bind![i64::from(cell)]).await;
-        count(&self.shown(row).await?.ok_or(crate::Error::NotFound { kind: "tenant" })?, 0)
+    pub(super) async fn rouse(&self, cell: u32) -> Result<()> {
+        let marked = self.0.pools.platform.connection().await?.execute(WAKE, bind![i64::from(cell)]).await;
+        self.shown(marked).await.map(drop)
     }
 
     /// Notes that a database has all migrations of this program.

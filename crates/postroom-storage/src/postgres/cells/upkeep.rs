@@ -133,7 +133,7 @@ impl Postgres {
             return Ok(());
         }
         if waits {
-            return self.rouse(cell).await.map(drop);
+            return self.rouse(cell).await;
         }
         let platform = self.0.pools.platform.connection().await?;
         let asleep = platform.execute(SLEEP, bind![cell_number, wakes, at(now)]).await;
