@@ -86,6 +86,8 @@ pub async fn retention_takes_many_events_in_small_steps<H: Harness>() {
     }
     let room = room.restart().await;
     room.hands.forward(31 * DAY);
+    let found = room.storage.api.event_list(&acme.scope, EventFilter::default(), page(9)).await.unwrap();
+    assert_eq!(found.data.len(), 9);
     let steps = upkeep(&room).await;
     assert!((2..=20).contains(&steps), "{steps} steps");
     let left = room.storage.api.event_list(&acme.scope, EventFilter::default(), page(9)).await.unwrap();

@@ -97,3 +97,4 @@ macro_rules! suite {
 suite!(sqlite, crate::support::Sqlite);
 suite!(sqlite_dedicated, crate::support::SqliteDedicated);
 suite!(postgres, crate::support::Postgres);
+suite!(postgres_dedicated, crate::support::PostgresDedicated);

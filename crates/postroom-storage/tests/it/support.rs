@@ -168,6 +168,7 @@ impl Harness for Postgres {
             postgres::migrate::up(&Secret::from(owner_url), &[AppLogin::of_all_parts(APP_ROLE)]).await.unwrap();
         };
         let database = Database::from_template(&postgres::migrate::schema(), migrate).await;
+        let database = database.taking("select database from tenants");
         Self { database: Arc::new(database), is_crashed: false }
     }
 
@@ -177,11 +178,55 @@ impl Harness for Postgres {
 
     async fn open(&self, opening: Opening) -> Storage {
         if self.is_crashed {
-            // Instead of waiting until its lease is over.
-            let admin = connect(&self.database.admin_url()).await;
-            admin.batch_execute("update nodes set lease_until = '-infinity'").await.unwrap();
+            self.bury().await;
         }
         postgres::open(self.options(opening)).await.unwrap()
+    }
+}
+
+impl Postgres {
+    /// Instead of waiting until the leases of those who died are over.
+    async fn bury(&self) {
+        let url = self.database.admin_url();
+        let admin = connect(&url).await;
+        let mut databases = vec![self.database.name().to_owned()];
+        databases.extend(admin.query("select database from tenants", &[]).await.unwrap().iter().map(|row| row.get(0)));
+        for database in databases {
+            let admin = connect(&url.replace(self.database.name(), &database)).await;
+            admin.batch_execute("update nodes set lease_until = '-infinity'").await.unwrap();
+        }
+    }
+}
+
+/// The engine for many nodes, with a database of its own for each organization.
+pub struct PostgresDedicated(pub Postgres);
+
+impl PostgresDedicated {
+    /// What a node is opened with that may make databases.
+    pub fn options(&self, opening: Opening) -> postgres::Options {
+        let migrate_url = Some(Secret::from(self.0.database.owner_url().as_str()));
+        postgres::Options { migrate_url, ..self.0.options(opening) }
+    }
+}
+
+impl Harness for PostgresDedicated {
+    const ISOLATION: Isolation = Isolation::Dedicated;
+
+    async fn temporary() -> Self {
+        Self(Postgres::temporary().await)
+    }
+
+    async fn crashed(&self) -> Self {
+        Self(self.0.crashed().await)
+    }
+
+    async fn open(&self, opening: Opening) -> Storage {
+        if self.0.is_crashed {
+            self.0.bury().await;
+        }
+        let storage = postgres::open(self.options(opening)).await.unwrap();
+        awake(&storage).await;
+        storage
     }
 }
 
