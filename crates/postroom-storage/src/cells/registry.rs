@@ -95,7 +95,6 @@ pub(crate) struct Tenants {
 pub(crate) struct TenantRow {
     /// The cell's number, 1 and up.
     pub(crate) cell: u32,
-    #[expect(dead_code, reason = "where the name of a database is made from it")]
     pub(crate) id: TenantId,
     /// The organization's number in the shared database, and in its cell.
     pub(crate) org: i64,
@@ -110,7 +109,6 @@ pub(crate) struct TenantRow {
     /// How it is reached, without user and password. Embedded: the directory below the data directory.
     pub(crate) url: String,
     /// The name of the database.
-    #[expect(dead_code, reason = "where it is not always the same")]
     pub(crate) database: String,
     /// Migrations it had when it was last looked at.
     pub(crate) migration_version: i64,

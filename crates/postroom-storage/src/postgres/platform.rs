@@ -7,16 +7,12 @@ use super::configuration::idempotency;
 use super::{Mode, Postgres};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::engine::idempotency::NOBODY;
-use crate::platform::{Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::{Error, Platform, Result, Scope, SuperAdmin};
 
 #[async_trait]
 impl Platform for Postgres {
     async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
-        if new.isolation == Isolation::Dedicated {
-            let detail = "databases of their own are not made on PostgreSQL".to_owned();
-            return Err(Error::Conflict { code: "dedicated_not_available", detail });
-        }
         self.make_tenant(by, new, now).await
     }
 

@@ -187,3 +187,4 @@ macro_rules! suite {
 suite!(embedded, crate::support::Engine::Embedded);
 suite!(embedded_dedicated, crate::support::Engine::EmbeddedDedicated);
 suite!(postgres, crate::support::Engine::Postgres);
+suite!(postgres_dedicated, crate::support::Engine::PostgresDedicated);

@@ -45,6 +45,8 @@ pub enum Engine {
     /// With a database of its own for each organization that is set up as a tenant.
     EmbeddedDedicated,
     Postgres,
+    /// The same on PostgreSQL.
+    PostgresDedicated,
 }
 
 impl Engine {
@@ -52,7 +54,7 @@ impl Engine {
     pub fn isolation(self) -> &'static str {
         match self {
             Self::Embedded | Self::Postgres => "shared",
-            Self::EmbeddedDedicated => "dedicated",
+            Self::EmbeddedDedicated | Self::PostgresDedicated => "dedicated",
         }
     }
 }
@@ -67,12 +69,13 @@ impl Place {
     async fn new(engine: Engine) -> Self {
         match engine {
             Engine::Embedded | Engine::EmbeddedDedicated => Self::Embedded(tempfile::tempdir().unwrap()),
-            Engine::Postgres => {
+            Engine::Postgres | Engine::PostgresDedicated => {
                 let migrate = async |owner_url: &str| {
                     let logins = [postgres::migrate::AppLogin::of_all_parts(APP_ROLE)];
                     postgres::migrate::up(&Secret::from(owner_url), &logins).await.unwrap();
                 };
-                Self::Postgres(Database::from_template(&postgres::migrate::schema(), migrate).await)
+                let database = Database::from_template(&postgres::migrate::schema(), migrate).await;
+                Self::Postgres(database.taking("select database from tenants"))
             }
         }
     }
@@ -97,7 +100,7 @@ impl Place {
                 let options = postgres::Options {
                     url: Secret::from(database.app_url().as_str()),
                     part_urls: HashMap::new(),
-                    migrate_url: None,
+                    migrate_url: Some(Secret::from(database.owner_url().as_str())),
                     keyring,
                     clock,
                     handoff,
@@ -173,7 +176,7 @@ impl Room {
         let setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
         let storage = match self.engine {
             Engine::Embedded | Engine::EmbeddedDedicated => Some(self.storage.clone()),
-            Engine::Postgres => None,
+            Engine::Postgres | Engine::PostgresDedicated => None,
         };
         Self::serve(self.engine, self.place.clone(), self.keys.clone(), self.now.clone(), storage, setup).await
     }

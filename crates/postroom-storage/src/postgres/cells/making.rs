@@ -42,7 +42,7 @@ impl Postgres {
         match self.may_create().await {
             Ok(()) => {}
             Err(error @ (OpenError::NoOwner | OpenError::MayNotCreate { .. })) => {
-                return Err(Error::Conflict { code: "isolation_unavailable", detail: error.to_string() });
+                return Err(Error::Conflict { code: "dedicated_not_available", detail: error.to_string() });
             }
             Err(error) => return Err(super::unavailable(error)),
         }

@@ -102,15 +102,16 @@ async fn all_tenants(owner_url: &Secret, url: &Secret) -> Result<Vec<Database>, 
     Ok(found)
 }
 
-/// [`status`] of every database: the shared one first, then those of organizations.
+/// [`status`] of every database: the shared one first, then those of organizations. `told` hears of each.
 ///
 /// # Errors
 /// When the shared database cannot be read, or is newer than this program.
 pub async fn status_all(
     owner_url: &Secret,
     url: &Secret,
-) -> Result<Vec<(Database, Result<Vec<Step>, OpenError>)>, OpenError> {
-    let mut all = vec![(Database::shared(owner_url), Ok(status(owner_url).await?))];
+    mut told: impl FnMut(&Database, Result<Vec<Step>, OpenError>),
+) -> Result<(), OpenError> {
+    told(&Database::shared(owner_url), Ok(status(owner_url).await?));
     let tenants = futures_util::stream::iter(all_tenants(owner_url, url).await?);
     let mut steps = tenants
         .map(async |database| {
@@ -119,11 +120,10 @@ pub async fn status_all(
             (database, found)
         })
         .buffered(AT_ONCE);
-    while let Some(one) = steps.next().await {
-        all.push(one);
+    while let Some((database, steps)) = steps.next().await {
+        told(&database, steps);
     }
-    drop(steps);
-    Ok(all)
+    Ok(())
 }
 
 /// One that is still being made gets its migrations then.

@@ -189,7 +189,7 @@ async fn nothing_is_made_where_no_login_may_make_databases() {
         (&bare, format!("alter role \"{role}\" createdb")),
     ] {
         match node.tenant_begin(by(), &new("acme"), now()).await {
-            Err(Error::Conflict { code: "isolation_unavailable", detail }) => {
+            Err(Error::Conflict { code: "dedicated_not_available", detail }) => {
                 assert!(detail.contains(&says), "{detail}")
             }
             other => panic!("{:?}", other.map(|row| row.slug)),
@@ -385,13 +385,17 @@ async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no
     let logins = [AppLogin::of_all_parts(APP_ROLE)];
     let organization = Some(acme.organization);
     let known = async || {
-        let all = migrate::status_all(&owner, &app).await.unwrap();
+        let mut all = Vec::new();
         let applied = |steps: Vec<migrate::Step>| steps.iter().filter(|step| step.applied).count();
-        all.into_iter().map(|(it, steps)| (it.slug, steps.map(applied).ok())).collect::<Vec<_>>()
+        let tell = |it: &migrate::Database, steps: Result<_, OpenError>| {
+            all.push((it.slug.clone(), steps.map(applied).ok()));
+        };
+        migrate::status_all(&owner, &app, tell).await.unwrap();
+        all
     };
-    let three = Some(migrate::NEWEST);
+    let all_of_them = Some(migrate::NEWEST);
     let (acme_is, zeta_is) = (Some("acme".to_owned()), Some("zeta".to_owned()));
-    assert_eq!(known().await, [(None, three), (acme_is.clone(), three), (zeta_is.clone(), three)]);
+    assert_eq!(known().await, [(None, all_of_them), (acme_is.clone(), all_of_them), (zeta_is.clone(), all_of_them)]);
 
     nodes.room.run("update nodes set state = 'recovered'").await;
     let mut told = Vec::new();
@@ -399,11 +403,11 @@ async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no
         told.push((it.organization, done.unwrap()));
     };
     migrate::down_all(&owner, &app, tell).await.unwrap();
-    let last = Some("0003_parts");
+    let last = Some("0004_pokes");
     assert_eq!(told, [(organization, last), (None, last)], "the one that knows the others goes last");
-    assert_eq!(nodes.room.count("tenants where migration_version = 2").await, 1);
-    let two = Some(migrate::NEWEST - 1);
-    assert_eq!(known().await[..2], [(None, two), (acme_is.clone(), two)], "they are found without the roles, too");
+    assert_eq!(nodes.room.count("tenants where migration_version = 3").await, 1);
+    let one_less = Some(migrate::NEWEST - 1);
+    assert_eq!(known().await[..2], [(None, one_less), (acme_is.clone(), one_less)], "noted or not");
 
     nodes.room.run(&format!("revoke connect on database \"{}\" from {OWNER_ROLE}", acme.database)).await;
     let mut told = Vec::new();
@@ -411,7 +415,7 @@ async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no
         told.push((it.organization, done.map(|done| done.applied).map_err(|error| error.to_string())));
     };
     migrate::up_all(&owner, &app, &logins, tell).await.unwrap();
-    assert_eq!(told[0], (None, Ok(vec!["0003_parts"])));
+    assert_eq!(told[0], (None, Ok(vec!["0004_pokes"])));
     assert!(matches!(&told[1], (Some(_), Err(said)) if said.contains(&acme.organization.to_string())), "{told:?}");
     nodes.room.run(&format!("grant connect on database \"{}\" to {OWNER_ROLE}", acme.database)).await;
     let mut told = Vec::new();
@@ -419,7 +423,7 @@ async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no
         told.push((it.organization, done.unwrap().applied));
     };
     migrate::up_all(&owner, &app, &logins, tell).await.unwrap();
-    assert_eq!(told[..2], [(None, vec![]), (organization, vec!["0003_parts"])]);
-    assert_eq!(known().await, [(None, three), (acme_is, three), (zeta_is, three)]);
+    assert_eq!(told[..2], [(None, vec![]), (organization, vec!["0004_pokes"])]);
+    assert_eq!(known().await, [(None, all_of_them), (acme_is, all_of_them), (zeta_is, all_of_them)]);
     assert_eq!(nodes.room.count(&format!("tenants where migration_version = {}", migrate::NEWEST)).await, 1);
 }
