@@ -24,7 +24,8 @@ impl From<deadpool_postgres::PoolError> for Error {
         use deadpool_postgres::{PoolError, TimeoutType};
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::Overloaded,
-            PoolError::Backend(error) => error.into(),
+            // It did not get as far as a statement.
+            PoolError::Backend(error) => Self::Unavailable(error.into()),
             other => Self::Unavailable(other.into()),
         }
     }

@@ -92,6 +92,50 @@ fn what_cannot_be_a_server_s_login_is_refused_at_once_and_no_password_is_shown()
     }
 }
 
+#[test]
+fn migrate_tells_of_every_database_and_one_that_fails_stops_no_other() {
+    let place = Arc::new(Place::new(Engine::Postgres));
+    let owner = place.database().owner_url();
+    let environment = [("POSTROOM_MIGRATE_DATABASE_URL", owner.as_str()), ("POSTROOM_ADMIN_TOKEN", ADMIN_TOKEN)];
+    let mut server = Server::at(&place, &environment);
+    for name in ["Acme", "Zeta"] {
+        let body = json!({ "name": name, "isolation": "dedicated" });
+        let (status, made) = post(&format!("{}/v1/tenants", server.url), ADMIN_TOKEN, &body);
+        assert_eq!(status, 201, "{made}");
+    }
+    assert_eq!(server.terminate(), 0);
+    let migrate = |arguments: &[&str]| {
+        let mut command = place.command(&["migrate"]);
+        command.args(arguments).env("POSTROOM_MIGRATE_DATABASE_URL", &owner).output().unwrap()
+    };
+    let lines = |output: &std::process::Output| -> Vec<String> {
+        stdout(output).lines().filter(|line| line.contains(" (org_")).map(str::to_owned).collect()
+    };
+    let told = lines(&migrate(&["status"]));
+    assert!(told.len() == 2 && told[0].starts_with("acme (org_") && told[1].ends_with(": up to date"), "{told:?}");
+    let dry = migrate(&["down", "--dry-run"]);
+    assert_eq!(stdout(&dry).matches("would take back 0").count(), 3, "{}", stdout(&dry));
+    assert_eq!(stdout(&migrate(&["down", "--yes"])).matches("took back 0").count(), 3);
+    assert_eq!(stdout(&migrate(&["up", "--dry-run"])).matches("would apply 0").count(), 3);
+
+    let locked = |verb: &str, to: &str| {
+        let sql = format!(
+            "do $$ begin execute (select format('{verb} connect on database %I {to} postroom_test_owner', database) \
+             from tenants where name = 'acme'); end $$"
+        );
+        wait_for(async { connect(&place.database().admin_url()).await.batch_execute(&sql).await.unwrap() });
+    };
+    locked("revoke", "from");
+    let up = migrate(&["up"]);
+    assert_eq!(up.status.code(), Some(1), "{}", stdout(&up));
+    let told = lines(&up);
+    assert!(told[0].contains("failed: ") && told[1].contains("applied 0"), "{told:?}");
+    assert!(stderr(&up).contains("1 of the databases could not be used"), "{}", stderr(&up));
+    locked("grant", "to");
+    let up = migrate(&["up"]);
+    assert_eq!((up.status.code(), lines(&up).len()), (Some(0), 2), "{}", stdout(&up));
+}
+
 /// A login for each part, gone at the end of the test.
 struct Logins {
     admin_url: String,

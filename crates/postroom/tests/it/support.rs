@@ -95,7 +95,7 @@ impl Place {
             ("POSTROOM_ENCRYPTION_KEYS".to_owned(), keys),
         ];
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir, environment, database: Some(database) }
+        Self { dir, environment, database: Some(database.taking("select database from tenants")) }
     }
 
     /// The database, of a test that is of PostgreSQL alone.

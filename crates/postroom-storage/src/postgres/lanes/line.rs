@@ -87,8 +87,8 @@ impl Line {
             }
             Ok::<_, tokio_postgres::Error>(client)
         };
-        let client =
-            tokio::time::timeout(CONNECT, connecting).await.map_err(|late| Error::Unavailable(late.into()))??;
+        let client = tokio::time::timeout(CONNECT, connecting).await.map_err(|late| Error::Unavailable(late.into()))?;
+        let client = client.map_err(|refused| Error::Unavailable(refused.into()))?;
         Ok(Self { client, kept: (!login.is_the_part).then(Mutex::default) })
     }
 

@@ -1,6 +1,7 @@
 //! What the engine for many nodes promises besides the suite: how a database is migrated, which servers and logins are
 //! refused, and what each part of the process may do there.
 
+mod dedicated;
 mod doors;
 mod following;
 mod migrating;

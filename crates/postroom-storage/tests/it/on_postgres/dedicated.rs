@@ -1,0 +1,142 @@
+//! Databases of single organizations on PostgreSQL, with several nodes and through the router: what one of them that
+//! cannot be used does to the others, and who looks after it when a node dies.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use postroom_domain::EventId;
+use postroom_storage::platform::Tenant;
+use postroom_storage::{Error, Storage, TenantUnavailable};
+use postroom_testkit::postgres::{APP_ROLE, connect};
+use tokio_postgres::Client;
+
+use crate::support::{Harness as _, Lanes, PostgresDedicated, Room, new_event, opening};
+
+/// Longer than a database stays open that nobody uses.
+const IDLE: Duration = Duration::from_secs(6 * 60);
+
+type Dedicated = Room<PostgresDedicated>;
+
+async fn admin(room: &Dedicated) -> Client {
+    connect(&room.harness.0.database.admin_url()).await
+}
+
+/// The names of the databases, in the order they were made.
+async fn databases(room: &Dedicated) -> Vec<String> {
+    let rows = admin(room).await.query("select database from tenants order by cell", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn inside(room: &Dedicated, database: &str) -> Client {
+    let shared = &room.harness.0.database;
+    connect(&shared.admin_url().replace(shared.name(), database)).await
+}
+
+/// How many databases stand so.
+async fn standing(storage: &Storage, state: &str) -> f64 {
+    let gauges = storage.platform.gauges().await.unwrap();
+    let found = gauges
+        .iter()
+        .find(|gauge| gauge.name == "postroom_tenant_databases" && gauge.labels.contains(&("state", state.to_owned())));
+    found.map_or(0.0, |gauge| gauge.value)
+}
+
+/// A node with a delivery side of its own.
+async fn neighbour(room: &Dedicated) -> (Storage, Arc<Lanes>) {
+    let lanes = Arc::new(Lanes { room: AtomicI64::new(1_000_000), ..Lanes::default() });
+    let storage = room.harness.open(opening(&room.hands, &lanes, &room.keys)).await;
+    (storage, lanes)
+}
+
+async fn send(room: &Dedicated, storage: &Storage, tenant: &Tenant) -> Result<EventId, Error> {
+    let event = new_event(tenant, "a", None, room.now());
+    storage.receiver.event_record(event).await.map(|recorded| recorded.id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_database_that_goes_away_is_unavailable_to_its_organization_alone() {
+    let room = Dedicated::new().await;
+    let (acme, other) = (room.organization("acme").await, room.organization("other").await);
+    room.send(&acme, "a").await;
+    let database = databases(&room).await.remove(0);
+    let admin = admin(&room).await;
+    let lock = format!("revoke connect on database \"{database}\" from {APP_ROLE}");
+    let ended = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'");
+    admin.batch_execute(&format!("{lock}; {ended}")).await.unwrap();
+    for _ in 0..3 {
+        let refused = room.try_send(&acme, "a", None).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        let refused = room.storage.api.endpoint_list(&acme.scope, crate::support::page(1)).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_) | Error::Overloaded)), "{refused:?}");
+        room.send(&other, "a").await;
+        room.storage.worker.pending_heads(None, 100).await.unwrap();
+        room.storage.platform.health().await.unwrap();
+    }
+    admin.batch_execute(&format!("grant connect on database \"{database}\" to {APP_ROLE}")).await.unwrap();
+    room.until(async || room.try_send(&acme, "a", None).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_database_that_cannot_be_opened_is_named_and_nobody_else_waits() {
+    let room = Dedicated::new().await;
+    let (acme, other) = (room.organization("acme").await, room.organization("other").await);
+    room.storage.platform.close().await.unwrap();
+    let database = databases(&room).await.remove(0);
+    admin(&room).await.batch_execute(&format!("drop database \"{database}\" with (force)")).await.unwrap();
+    let (storage, _lanes) = neighbour(&room).await;
+    let refused = send(&room, &storage, &acme).await;
+    let is_named = |error: &Error| match error {
+        Error::Unavailable(cause) => cause.is::<TenantUnavailable>() && cause.to_string().contains("does not exist"),
+        _ => false,
+    };
+    assert!(refused.as_ref().is_err_and(is_named), "{refused:?}");
+    send(&room, &storage, &other).await.unwrap();
+    assert!((standing(&storage, "unavailable").await - 1.0).abs() < f64::EPSILON);
+    storage.platform.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_work_in_one_database_and_both_know_a_new_one_at_once() {
+    let room = Dedicated::new().await;
+    let (other, _lanes) = neighbour(&room).await;
+    let acme = room.organization("acme").await;
+    let endpoint = room.endpoint(&acme).await;
+    let sent = join_all((0..20).map(|at| send(&room, if at % 2 == 0 { &room.storage } else { &other }, &acme))).await;
+    let sent: HashSet<EventId> = sent.into_iter().map(Result::unwrap).collect();
+    assert_eq!(sent.len(), 20);
+    let found = other.api.endpoint_get(&acme.scope, endpoint.id).await.unwrap();
+    assert_eq!(found.id, endpoint.id);
+    let cell = inside(&room, &databases(&room).await[0]).await;
+    let nodes: i64 = cell.query_one("select count(distinct node) from events", &[]).await.unwrap().get(0);
+    assert_eq!(nodes, 2);
+    let shared: i64 = admin(&room).await.query_one("select count(*) from events", &[]).await.unwrap().get(0);
+    assert_eq!(shared, 0, "nothing of it is elsewhere");
+    other.platform.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_left_behind_in_a_database_is_found_by_one_that_had_closed_it() {
+    let room = Dedicated::new().await;
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let (other, lanes) = neighbour(&room).await;
+    send(&room, &other, &acme).await.unwrap();
+    // The other one holds deliveries in memory; here nothing has been asked for long.
+    room.hands.forward(IDLE);
+    room.until(async || standing(&room.storage, "asleep").await > 0.0).await;
+    let sent = join_all((0..10).map(|_| send(&room, &other, &acme))).await;
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    assert!(standing(&room.storage, "asleep").await > 0.0, "it is the other's business");
+    assert_eq!(lanes.delivered.lock().len(), 11);
+
+    // Killed: its leases run out, in both databases.
+    drop(other);
+    let over =
+        "update nodes set lease_until = '-infinity' where node = (select max(node) from nodes where state = 'live')";
+    inside(&room, &databases(&room).await[0]).await.batch_execute(over).await.unwrap();
+    admin(&room).await.batch_execute(over).await.unwrap();
+    room.until(async || room.waiting().await.len() == 11).await;
+}
