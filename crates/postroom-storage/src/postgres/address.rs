@@ -3,14 +3,18 @@
 //! What the client library does not know is taken out before it sees the URL: `sslrootcert`, a file with certificate
 //! authorities to trust besides the public ones. Certificates are checked whenever TLS is used, so `verify-ca` and
 //! `verify-full` are the same as `require`. No error of this module quotes a URL: it may hold a password.
+//!
+//! Of several hosts all are asked at once, and the first that is no standby is taken. The client library would ask one
+//! after the other, and a machine that is lost says nothing at all: nobody would wait long enough to hear the next.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, select_ok};
 use postroom_domain::Secret;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -24,8 +28,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// See the [module](self).
 #[derive(Clone)]
 pub(super) struct Address {
+    /// As whom, how, and to which hosts.
     pub(super) config: Config,
-    pub(super) tls: MakeRustlsConnect,
+    /// The same for each of the hosts, of which there is at least one.
+    hosts: Vec<Config>,
+    tls: MakeRustlsConnect,
 }
 
 impl Address {
@@ -44,7 +51,8 @@ impl Address {
             // Of several, the one that is no standby now.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        Ok(Self { config, tls: tls::connector(authorities.as_deref())? })
+        let hosts = each_host(&config);
+        Ok(Self { config, hosts, tls: tls::connector(authorities.as_deref())? })
     }
 
     /// The name of the login.
@@ -54,11 +62,60 @@ impl Address {
 
     /// A connection of nobody's pool. The task ends with the connection, which ends when the client is dropped.
     pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let asked = self.hosts.iter().map(|host| Box::pin(host.connect(self.tls.clone())));
+        let ((client, connection), _others) = select_ok(asked).await?;
         // Whoever uses the client is told of errors there.
         let task = tokio::spawn(async move { drop(connection.await) });
         Ok((client, task))
     }
+}
+
+impl deadpool_postgres::Connect for Address {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(Self::connect(self))
+    }
+}
+
+/// The same login at each of several hosts.
+fn each_host(config: &Config) -> Vec<Config> {
+    if config.get_hosts().len() == 1 {
+        return vec![config.clone()];
+    }
+    let ports = config.get_ports();
+    let of = |(at, host): (usize, &Host)| {
+        let mut one = bare(config);
+        match host {
+            Host::Tcp(name) => one.host(name),
+            Host::Unix(path) => one.host_path(path),
+        };
+        if let Some(address) = config.get_hostaddrs().get(at) {
+            one.hostaddr(*address);
+        }
+        // One port may stand for all of them.
+        if let Some(port) = ports.get(at).or(ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    config.get_hosts().iter().enumerate().map(of).collect()
+}
+
+/// Everything but where.
+fn bare(config: &Config) -> Config {
+    let mut bare = Config::new();
+    config.get_user().into_iter().for_each(|user| _ = bare.user(user));
+    config.get_password().into_iter().for_each(|password| _ = bare.password(password));
+    config.get_dbname().into_iter().for_each(|name| _ = bare.dbname(name));
+    config.get_options().into_iter().for_each(|options| _ = bare.options(options));
+    config.get_application_name().into_iter().for_each(|name| _ = bare.application_name(name));
+    config.get_connect_timeout().into_iter().for_each(|time| _ = bare.connect_timeout(*time));
+    config.get_tcp_user_timeout().into_iter().for_each(|time| _ = bare.tcp_user_timeout(*time));
+    config.get_keepalives_interval().into_iter().for_each(|time| _ = bare.keepalives_interval(time));
+    config.get_keepalives_retries().into_iter().for_each(|count| _ = bare.keepalives_retries(count));
+    bare.keepalives(config.get_keepalives()).keepalives_idle(config.get_keepalives_idle());
+    bare.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    bare.target_session_attrs(config.get_target_session_attrs()).channel_binding(config.get_channel_binding());
+    bare
 }
 
 /// The addresses of all parts: which parts go the same way.
@@ -122,6 +179,26 @@ mod tests {
         ] {
             let (url, authorities) = without_authorities(&format!("{base}{query}")).unwrap();
             assert_eq!((url, authorities.as_deref()), (format!("{base}{left}"), file.map(Path::new)), "{query}");
+        }
+    }
+
+    #[test]
+    fn of_several_hosts_each_is_asked_with_all_that_the_url_says() {
+        let rest = "/postroom?sslmode=require&options=-cgeqo%3Doff&connect_timeout=7&keepalives_idle=9";
+        let parse = |hosts: &str| {
+            let url = format!("postgres://postroom:hunter2@{hosts}{rest}");
+            Address::parse(&Secret::from(url.as_str())).unwrap().hosts
+        };
+        for (hosts, each) in [
+            ("db1", &["db1"][..]),
+            ("db1,db2", &["db1", "db2"]),
+            ("db1:5433,db2:5434,[::1]:5435", &["db1:5433", "db2:5434", "[::1]:5435"]),
+        ] {
+            let mut expected: Vec<Config> = each.iter().flat_map(|host| parse(host)).collect();
+            if each.len() > 1 {
+                expected.iter_mut().for_each(|one| _ = one.target_session_attrs(TargetSessionAttrs::ReadWrite));
+            }
+            assert_eq!(parse(hosts), expected, "{hosts}");
         }
     }
 

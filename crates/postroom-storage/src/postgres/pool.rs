@@ -70,9 +70,9 @@ pub(super) struct Pool(deadpool_postgres::Pool);
 impl Pool {
     /// A pool of connections that are a part's. Connects only when somebody asks.
     pub(super) fn new(login: &Login, footprint: Footprint) -> Result<Self, OpenError> {
-        let manager = Manager::from_config(
+        let manager = Manager::from_connect(
             login.address.config.clone(),
-            login.address.tls.clone(),
+            login.address.clone(),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let greeting = login.greeting();
@@ -210,7 +210,11 @@ impl Desk {
             self.client.as_ref().ok_or_else(|| Error::Internal("a connection was used after its end".into()))?;
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let answer = tokio::time::timeout(self.patience, statement(client)).await;
-        let answer = answer.map_err(|late| Error::Unavailable(late.into()))?;
+        let answer = answer.map_err(|late| {
+            // Where one gets no answer the others would not either, each of them only after as long.
+            Object::pool(client).into_iter().for_each(|pool| drop(pool.retain(|_, _| false)));
+            Error::Unavailable(late.into())
+        })?;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         Ok(answer?)
     }

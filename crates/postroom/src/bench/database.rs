@@ -1,11 +1,15 @@
 //! What a load costs the database's server: its processor time, when it runs on this machine, and its write-ahead log.
 
 use std::fs;
+use std::time::Duration;
 
 use postroom_domain::Secret;
 use postroom_storage::postgres::Meter;
 
 use super::child::{cpu_ticks, seconds, stat};
+
+/// How long the server may take to say.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads the figures of one server; see the [module](self).
 pub struct Gauge {
@@ -43,7 +47,9 @@ impl Gauge {
 
     /// The sums of this moment.
     pub async fn cost(&self) -> Cost {
-        Cost { cpu_seconds: self.postmaster.and_then(cpu_seconds), wal_bytes: self.meter.wal_bytes().await }
+        // A server that is gone without a word never says.
+        let wal_bytes = tokio::time::timeout(PATIENCE, self.meter.wal_bytes()).await.ok().flatten();
+        Cost { cpu_seconds: self.postmaster.and_then(cpu_seconds), wal_bytes }
     }
 }
 

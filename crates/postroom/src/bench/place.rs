@@ -19,6 +19,9 @@ use crate::config::{Database, Flags, Loaded};
 /// After so long every server knows what was configured through one: a second, and a margin for a busy machine.
 const KNOWN_TO_ALL: Duration = Duration::from_secs(2);
 
+/// How often it is tried to switch an organization off.
+const LEAVE_TRIES: usize = 3;
+
 /// See the [module](self).
 pub struct Place {
     flags: Flags,
@@ -87,7 +90,12 @@ impl Place {
         }
         let admin = Client::new(&format!("http://{server}"), &Secret::from(self.admin_token.as_str()), None)?;
         for id in &self.organizations {
-            admin.json(http::Method::DELETE, &format!("/v1/organizations/{id}"), None).await?;
+            let mut tries = 0;
+            // A server whose database was replaced under it may find out only now that a connection leads nowhere.
+            while let Err(error) = admin.json(http::Method::DELETE, &format!("/v1/organizations/{id}"), None).await {
+                tries += 1;
+                anyhow::ensure!(tries < LEAVE_TRIES, error);
+            }
         }
         Ok(())
     }

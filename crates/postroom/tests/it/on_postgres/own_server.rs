@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postroom_domain::Timestamp;
-use postroom_testkit::postgres::{Server, connect};
+use postroom_testkit::postgres::{Mode, Proxy, Server, connect};
 use serde_json::Value;
 
 use crate::support::{Place, wait_for, wait_until};
@@ -132,15 +132,27 @@ fn a_database_that_stops_or_dies_under_load_costs_the_time_it_is_away_and_nothin
 
 #[test]
 fn a_standby_that_is_promoted_under_load_takes_over_with_everything_acknowledged() {
+    fails_over(|primary, _| wait_for(primary.kill_nine()));
+}
+
+#[test]
+fn a_primary_whose_machine_is_lost_without_a_word_is_taken_over_from_as_well() {
+    fails_over(|_, proxy| wait_for(proxy.set(Mode::BlackHole)));
+}
+
+/// Under load the primary is lost, and its standby promoted.
+fn fails_over(lose: impl FnOnce(&mut Server, &Proxy)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut primary = wait_for(Server::start());
     let place = Place::on_own(&primary);
     let standby = wait_for(primary.standby());
     wait_for(primary.set("synchronous_standby_names", "*"));
+    let proxy = runtime.block_on(Proxy::to(primary.address()));
     let (one, other) = (primary.address().to_string(), standby.address().to_string());
-    let url = place.database().app_url().replace(&one, &format!("{one},{other}"));
+    let url = place.database().app_url().replace(&one, &format!("{},{other}", proxy.address()));
     let bench = Bench::start(&place, &url, "20");
     until_more(&place.database().admin_url(), 200);
-    wait_for(primary.kill_nine());
+    lose(&mut primary, &proxy);
     wait_for(standby.promote());
     let back = now();
     until_more(&place.database().admin_url().replace(&one, &other), 200);
