@@ -103,6 +103,8 @@ impl Life {
         let header = CustomHeader::new("authorization", Secret::from("Bearer x")).unwrap();
         for at in 0..4 {
             let endpoint = room.endpoint_of(&made, |settings| settings.headers = vec![header.clone()]).await;
+            // Which is written down.
+            api.endpoint_secret_reveal(scope, endpoint.id, now).await.unwrap();
             if at == 1 {
                 let secret = Secret::from("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
                 api.endpoint_rotate(scope, endpoint.id, Rotation { secret, grace_seconds: 3600 }, now).await.unwrap();
