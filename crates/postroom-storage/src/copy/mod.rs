@@ -57,6 +57,15 @@ pub enum Error {
         /// How many.
         servers: i64,
     },
+    /// Its data is not all there.
+    #[error(
+        "{organizations} organizations of the source have a database of their own, which this command does not copy: \
+         nothing was written; back those up and restore them one by one, or leave the installation where it is"
+    )]
+    Dedicated {
+        /// How many.
+        organizations: i64,
+    },
     /// The keys of the source are not among those given.
     #[error(
         "the encryption keys given do not open the source: {0}; give the keys that its servers use, in \
@@ -158,6 +167,10 @@ pub async fn copy(
     let source = open(from, Role::Source).await?;
     let kept = source.meta().await?;
     let identity = identity(&kept, keyring)?;
+    match source.dedicated().await? {
+        0 => {}
+        organizations => return Err(Error::Dedicated { organizations }),
+    }
     check_keys(source.as_ref(), keyring, now).await?;
     let target = open(to, if mode == Mode::Copy { Role::Target } else { Role::Copy }).await?;
     let stamp = source.stamp().await?;

@@ -26,6 +26,9 @@ pub(crate) trait Side: Send + Sync {
     /// Changes with everything that a server or a command writes.
     async fn stamp(&self) -> Result<String, Error>;
 
+    /// How many organizations have a database of their own, or are about to.
+    async fn dedicated(&self) -> Result<i64, Error>;
+
     /// How many rows a table has.
     async fn count(&self, table: &'static Table) -> Result<u64, Error>;
 

@@ -80,6 +80,18 @@ impl Side for Database {
         Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
     }
 
+    async fn dedicated(&self) -> Result<i64, Error> {
+        let owner = &self.fence.client;
+        let rows = owner.query_typed(sql::HAS_TENANTS, &[]).await.map_err(said)?;
+        if !get::<bool>(rows.first().ok_or(Error::Interrupted)?, 0)? {
+            return Ok(0);
+        }
+        owner.batch_execute(sql::LOOK).await.map_err(said)?;
+        let rows = owner.query_typed(sql::DEDICATED, &[]).await.map_err(said)?;
+        owner.batch_execute(sql::LOOKED).await.map_err(said)?;
+        Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
+    }
+
     async fn count(&self, table: &'static Table) -> Result<u64, Error> {
         let rows = self.work.lock().await.client.query_typed(&sql::of(table).count, &[]).await.map_err(said)?;
         Ok(count(rows.first().ok_or(Error::Interrupted)?, 0)?)

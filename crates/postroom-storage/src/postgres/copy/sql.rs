@@ -20,6 +20,18 @@ pub(super) const PUT_META: &str =
 /// By primary key.
 pub(super) const FORGET_META: &str = "delete from meta where name = $1";
 
+/// Whether this schema knows of databases of their own.
+pub(super) const HAS_TENANTS: &str = "select to_regclass('public.tenants') is not null";
+
+/// Who rotates keys sees where there are any.
+pub(super) const LOOK: &str = "set local role postroom_keys";
+
+/// The whole table.
+pub(super) const DEDICATED: &str = "select count(cell) from tenants";
+
+/// The owner again.
+pub(super) const LOOKED: &str = "reset role";
+
 /// Whether a connection lives.
 pub(super) const ANSWER: &str = "select 1";
 

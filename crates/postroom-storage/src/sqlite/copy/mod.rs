@@ -76,6 +76,10 @@ impl Side for Embedded {
         self.run(|connection| connection.query_row(sql::STAMP, [], |row| row.get(0))).await
     }
 
+    async fn dedicated(&self) -> Result<i64, Error> {
+        self.run(|connection| connection.query_row(sql::DEDICATED, [], |row| row.get(0))).await
+    }
+
     async fn count(&self, table: &'static Table) -> Result<u64, Error> {
         self.run(move |connection| connection.query_row(&sql::of(table).count, [], |row| row.get(0))).await
     }

@@ -9,6 +9,9 @@ use crate::copy::table::{Kind, TABLES, Table};
 pub(super) const META: &str = "select name, value from meta";
 
 /// The whole table.
+pub(super) const DEDICATED: &str = "select count(*) from tenants";
+
+/// The whole table.
 pub(super) const CLEAR_META: &str = "delete from meta";
 
 /// By primary key.

@@ -153,3 +153,12 @@ fn the_list_names_what_exists_and_each_thing_once() {
 fn architecture_shows_what_each_part_may_do() {
     document("sqlite/grants.rs", GRANTS, &database().1);
 }
+
+#[test]
+fn every_table_and_column_is_copied_or_made_anew() {
+    let (_, schema) = database();
+    let searched = ["event_by_org", "event_by_type", "delivery_by_endpoint"];
+    let others: Vec<&str> = ["meta", "revision", "progress", "tenants"].into_iter().chain(searched).collect();
+    let made_anew: &[(&str, &[&str])] = &[("event", &["seq"]), ("attempt", &["attempt"]), ("rejection", &["seq"])];
+    crate::copy::table::tests::check(&schema, |table| table.embedded, &others, made_anew);
+}
