@@ -328,8 +328,26 @@ fn hash(row: &Row) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Holds the list to the schema of an engine: a column that is in neither `made_anew` nor the list would be lost, and
+    /// so would a table that is not in `others`. `name` is the name of a table there.
+    pub(crate) fn check(
+        schema: &[(String, Vec<String>)],
+        name: fn(&Table) -> &'static str,
+        others: &[&str],
+        made_anew: &[(&str, &[&str])],
+    ) {
+        for (found, columns) in schema.iter().filter(|(found, _)| !others.contains(&found.as_str())) {
+            let table = TABLES.iter().find(|table| name(table) == found);
+            let table = table.unwrap_or_else(|| panic!("{found} is not copied"));
+            let anew = made_anew.iter().find(|(table, _)| table == found).map_or(&[][..], |(_, columns)| columns);
+            for column in columns.iter().map(String::as_str).filter(|column| !anew.contains(column)) {
+                assert!(table.at(column).is_some(), "{found}.{column} is not copied");
+            }
+        }
+    }
 
     fn digest(rows: &[Row]) -> Digest {
         let mut digest = Digest::default();

@@ -307,3 +307,16 @@ async fn roles_of_parts_are_bare_and_everybody_has_nothing() {
 async fn architecture_shows_what_each_part_may_do() {
     document("postgres/grants.rs", GRANTS, &Room::new().await.schema().await);
 }
+
+#[tokio::test]
+async fn every_table_and_column_is_copied_or_made_anew() {
+    let schema = Room::new().await.schema().await;
+    let others: Vec<&str> = OF_THE_INSTALLATION.into_iter().chain(["revisions"]).collect();
+    let made_anew: &[(&str, &[&str])] = &[
+        ("events", &["node", "tx", "counted"]),
+        ("attempts", &["tx"]),
+        ("source_secrets", &["is_erased"]),
+        ("endpoint_secrets", &["is_erased"]),
+    ];
+    crate::copy::table::tests::check(&schema, |table| table.name, &others, made_anew);
+}

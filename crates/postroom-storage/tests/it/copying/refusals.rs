@@ -150,7 +150,8 @@ async fn is_found<T: Side>() {
         let report = copied(&source.place(), &target.place(), &keys, hands.now(), Mode::Verify).await.unwrap();
         let mut found: Vec<_> = report.differences.iter().map(|difference| difference.table).collect();
         let mut tables = expected.clone();
-        (found.sort_unstable(), tables.sort_unstable());
+        found.sort_unstable();
+        tables.sort_unstable();
         assert_eq!(found, tables);
         assert!(report.differences.iter().all(|one| one.organization.is_some() && one.source_rows == one.target_rows));
     }
