@@ -179,6 +179,13 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would do, but for a child that was forked at this moment and has not become its program yet.
+        let _closing_does_it_too = self.0.unlock();
+    }
+}
+
 /// Takes the lock, or makes sure that the running server seals with `key` itself: one that seals with an older key goes
 /// on making work for a rotation, and one that does not have `key` could not read what is rotated.
 pub(super) fn lock_or_agree(data_dir: &Path, key: KeyId) -> Result<Option<Lock>, OpenError> {
