@@ -344,7 +344,8 @@ impl Place {
         if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             *said = Some(Instant::now());
             let reason = reason.escape_debug();
-            warn!(organization.id = %self.organization, "the database of {} {what}: {reason}", self.organization);
+            let tenant = self.row.lock().id;
+            warn!(organization.id = %self.organization, tenant.id = %tenant, "the database of {} {what}: {reason}", self.organization);
         }
     }
 }
