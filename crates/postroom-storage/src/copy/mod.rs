@@ -7,9 +7,11 @@
 //! on PostgreSQL no server can start. It does not merge installations, and it empties nothing.
 
 mod compare;
+mod moving;
 mod progress;
 pub(crate) mod side;
 pub(crate) mod table;
+mod view;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,7 @@ use postroom_domain::keyring::{KeyId, Keyring, KeyringError};
 use postroom_domain::{Secret, Timestamp};
 
 pub use self::compare::Difference;
+pub use self::moving::{Dedicated, dedicated, to_dedicated};
 use self::progress::{Finished, Progress, identity};
 use self::side::{FINISHED, Side, UNFINISHED};
 use self::table::{TABLES, Table, Value};
@@ -93,6 +96,12 @@ pub enum Error {
     /// A command was interrupted by the end of what it waited for.
     #[error("reading ended before its time")]
     Interrupted,
+    /// There is no such organization.
+    #[error("there is no organization {0:?} in this database; give its slug or its id")]
+    NoOrganization(String),
+    /// `POST /v1/tenants` has not come to its end.
+    #[error("the organization is still being made: send the request that makes it (`POST /v1/tenants`) again first")]
+    BeingMade,
     /// A comparison before there is anything to compare.
     #[error("the target holds no finished copy: run the command without --verify")]
     NotFinished,
@@ -212,6 +221,8 @@ pub(crate) enum Role {
     Target,
     /// It was filled, and is read.
     Copy,
+    /// It is read, and an organization leaves it.
+    Shared,
 }
 
 impl Role {

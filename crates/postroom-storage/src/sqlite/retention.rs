@@ -31,6 +31,10 @@ const OLDEST: &str = "select seq, org, type, targets, source, external_id, id fr
      where seq > ?1 and seq <= (select min(watermark, indexed_upto, guarded_upto) from progress) \
      order by seq limit ?2";
 
+/// By primary key: a walk over the log.
+const ALL_OF: &str = "select seq, org, type, targets, source, external_id, id from event \
+     where org = ?1 and seq > ?2 order by seq limit ?3";
+
 /// By primary key.
 const REPLAYS: &str = "select endpoint, run from replay where event = ?1";
 
@@ -101,6 +105,17 @@ pub(super) fn events(
     // A whole page was old: there may be more of it. Less than one: the log ends here.
     let more = i64::try_from(old.len()).unwrap_or(0) == LOOKED_AT;
     Ok(Step { after: if more { last } else { 0 }, more })
+}
+
+/// One step over all events of an organization that lives elsewhere now, and has nothing here that waits. Returns where
+/// the next one begins.
+pub(super) fn forget(connection: &Connection, org: i64, after: i64) -> rusqlite::Result<Option<i64>> {
+    let events = rows::all(connection, ALL_OF, &[&org, &after, &LOOKED_AT], Old::read)?;
+    for event in &events {
+        // Nobody counts and nobody listens.
+        event.delete(connection, &mut Effects::default())?;
+    }
+    Ok(events.last().map(|event| event.seq))
 }
 
 /// One step over everything else of which rows are kept for a time. Returns whether there is more to do.

@@ -105,14 +105,14 @@ fn keyring(config: &Config, from: &Place, to: &Place) -> anyhow::Result<Keyring>
 }
 
 /// Shows how far it is: a bar for people, a line for each table elsewhere.
-struct Progress {
+pub(super) struct Progress {
     bar: Option<ProgressBar>,
     is_quiet: bool,
     last: Option<(Doing, &'static str)>,
 }
 
 impl Progress {
-    fn new(is_quiet: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(is_quiet: bool) -> anyhow::Result<Self> {
         let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(0));
         if let Some(bar) = &bar {
             bar.set_style(ProgressStyle::with_template("{msg:28} {bar:40} {pos}/{len} {per_sec} {eta}")?);
@@ -120,7 +120,7 @@ impl Progress {
         Ok(Self { bar, is_quiet, last: None })
     }
 
-    fn tell(&mut self, step: Step) {
+    pub(super) fn tell(&mut self, step: Step) {
         let doing = match step.doing {
             Doing::Copying => "copying",
             Doing::Comparing => "comparing",
@@ -140,7 +140,7 @@ impl Progress {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -160,9 +160,7 @@ fn in_words(report: &Report) -> anyhow::Result<()> {
     if report.was_finished && !report.is_compared {
         return Ok(output::line("the copy was finished before; nothing was changed")?);
     }
-    for difference in &report.differences {
-        output::note(format!("{} {}", output::styled(output::BAD, "different:"), told(difference)));
-    }
+    explain(&report.differences);
     if !report.differences.is_empty() {
         output::note(
             "the two sides are not the same: empty the target (drop and make the database, or remove the directory), and \
@@ -180,7 +178,14 @@ fn in_words(report: &Report) -> anyhow::Result<()> {
     ))?)
 }
 
-/// One difference, for people.
+/// Differences, for people.
+pub(super) fn explain(differences: &[Difference]) {
+    for difference in differences {
+        output::note(format!("{} {}", output::styled(output::BAD, "different:"), told(difference)));
+    }
+}
+
+/// One of them.
 fn told(difference: &Difference) -> String {
     let whose = difference.organization.map_or("the installation".to_owned(), |id| id.to_string());
     let Difference { table, source_rows, target_rows, .. } = difference;

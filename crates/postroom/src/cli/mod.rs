@@ -21,6 +21,7 @@ mod sign;
 mod source;
 mod sse;
 mod tail;
+mod tenants;
 mod verify;
 mod view;
 
@@ -52,6 +53,9 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Copy everything into another, empty database: from the file to PostgreSQL, or back
     Copy(copy::CopyArgs),
+    /// Organizations with a database of their own: list, move
+    #[command(subcommand)]
+    Tenants(tenants::TenantsCommand),
     /// Encryption keys: print a fresh one, or encrypt every secret anew
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -136,6 +140,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => return server_runtime()?.block_on(serve::serve(args)),
         Command::Migrate(args) => client_runtime()?.block_on(migrate::migrate(args)),
         Command::Copy(args) => return server_runtime()?.block_on(copy::copy(args)),
+        Command::Tenants(command) => return server_runtime()?.block_on(tenants::tenants(command)),
         Command::Keys(command) => client_runtime()?.block_on(keys::keys(command)),
         Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
         Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),

@@ -311,7 +311,7 @@ async fn architecture_shows_what_each_part_may_do() {
 #[tokio::test]
 async fn every_table_and_column_is_copied_or_made_anew() {
     let schema = Room::new().await.schema().await;
-    let others: Vec<&str> = OF_THE_INSTALLATION.into_iter().chain(["revisions"]).collect();
+    let others: Vec<&str> = OF_THE_INSTALLATION.into_iter().chain(["revisions", "tenants"]).collect();
     let made_anew: &[(&str, &[&str])] = &[
         ("events", &["node", "tx", "counted"]),
         ("attempts", &["tx"]),

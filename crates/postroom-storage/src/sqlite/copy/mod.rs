@@ -1,5 +1,6 @@
 //! A data directory as one side of a copy: locked, read in the order of its own keys, filled batch by batch.
 
+mod moving;
 mod read;
 mod sql;
 mod write;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use postroom_domain::Timestamp;
 
+pub(crate) use self::moving::{Found, Placed};
 use super::Footprint;
 use super::connection::Connection;
 use super::grants::Part;
