@@ -9,10 +9,8 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 use postroom_domain::endpoint::{CustomHeader, EndpointUrl};
 use postroom_storage::worker::{Endpoint, StoredEvent};
-use rustls::pki_types::ServerName;
-use url::Host as UrlHost;
 
-use crate::client::{Client, Destination, Host, Pool};
+use crate::client::{Client, Destination, Pool, Target};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -81,27 +79,11 @@ impl Prepared {
 
 impl Recipe {
     fn new(url: &EndpointUrl, custom: &[CustomHeader], user_agent: HeaderValue) -> Result<Self, String> {
-        let url = url.as_url();
-        let host = url.host().ok_or("the URL has no host")?;
-        let port = url.port_or_known_default().ok_or("the URL has no port")?;
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let tls = match url.scheme() {
-            "http" => None,
-            _ => Some(server_name(&host)?),
-        };
-        let host = match host {
-            UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
-            UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
-            UrlHost::Domain(name) => Host::Name(name.into()),
-        };
-        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let Target { destination, uri, host } = Target::of(url.as_url())?;
         Ok(Self {
-            destination: Destination { host, port, tls },
-            uri: target.parse().map_err(|error| format!("the URL can not be requested: {error}"))?,
-            host: authority.parse().map_err(|_| "the host can not be sent as a header")?,
+            destination,
+            uri,
+            host,
             user_agent,
             headers: custom.iter().map(custom_header).collect::<Result<_, _>>()?,
         })
@@ -144,16 +126,6 @@ fn custom_header(header: &CustomHeader) -> Result<(HeaderName, HeaderValue), Str
     };
     value.set_sensitive(true);
     Ok((name, value))
-}
-
-fn server_name(host: &UrlHost<&str>) -> Result<ServerName<'static>, String> {
-    match host {
-        UrlHost::Ipv4(ip) => Ok(ServerName::IpAddress((*ip).into())),
-        UrlHost::Ipv6(ip) => Ok(ServerName::IpAddress((*ip).into())),
-        // A certificate is for the name without the dot that only says that it is complete.
-        UrlHost::Domain(name) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned())
-            .map_err(|_| format!("no certificate can be for the name {name}")),
-    }
 }
 
 #[cfg(test)]

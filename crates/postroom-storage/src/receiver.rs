@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_domain::event::{EventType, ExternalId};
 use postroom_domain::source::SourceSettings;
-use postroom_domain::verify::{FieldError, Verified, Verifier};
-use postroom_domain::{EventId, RejectionId, SourceId, Timestamp};
+use postroom_domain::verify::{FieldError, Part, Verified, Verifier};
+use postroom_domain::{EventId, RejectionId, Secret, SourceId, Timestamp};
 
 use crate::{Result, Scope};
 
@@ -32,6 +32,13 @@ pub trait Receiver: Send + Sync {
     /// As [`event_record`](Self::event_record): then none of them is acknowledged, and a monthly limit that has room for
     /// some only refuses all.
     async fn event_record_all(&self, events: Vec<NewEvent>) -> Result<Vec<Recorded>>;
+
+    /// Keeps the secret that a provider's handshake brought, if the source has none that is valid now; false if it has
+    /// one, which stays.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound) when the source is gone meanwhile.
+    async fn source_learn(&self, source: &Source, secret: Secret, now: Timestamp) -> Result<bool>;
 
     /// Keeps a request that failed verification for its owner to see: the newest 1,000 of an organization, at most 30
     /// days. `None` when the source is over its rate (60 a minute are kept).
@@ -94,9 +101,34 @@ impl NewEvent {
         body: Bytes,
         received_at: Timestamp,
     ) -> Self {
-        let external_id = verified.external_id().and_then(|id| ExternalId::parse(id).ok());
+        let external_id = external_id(verified.external_id());
         let event_type = verified.event_type().clone();
         Self { origin: Origin::Source(source), event_type, external_id, headers, body, received_at }
+    }
+
+    /// The events that one verified request of a third party carries, in their order; one if it is not a batch. They
+    /// are for [`event_record_all`](Receiver::event_record_all).
+    #[must_use]
+    pub fn all_received(
+        source: &Arc<Source>,
+        mut verified: Verified,
+        headers: &[(String, String)],
+        body: Bytes,
+        received_at: Timestamp,
+    ) -> Vec<Self> {
+        let parts = verified.take_parts();
+        if parts.is_empty() {
+            return vec![Self::received(source.clone(), verified, headers.to_vec(), body, received_at)];
+        }
+        let event = |part: Part| Self {
+            origin: Origin::Source(source.clone()),
+            event_type: part.event_type,
+            external_id: external_id(part.external_id.as_deref()),
+            headers: headers.to_vec(),
+            body: part.body.into(),
+            received_at,
+        };
+        parts.into_iter().map(event).collect()
     }
 
     /// Gives an event whose sender gave it no id this one, so that recording it twice makes one event.
@@ -124,6 +156,11 @@ impl NewEvent {
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
+}
+
+/// An id as the verifier made it, which is always a valid one.
+fn external_id(id: Option<&str>) -> Option<ExternalId> {
+    id.and_then(|id| ExternalId::parse(id).ok())
 }
 
 /// What became of an event.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::CursorKey;
 use crate::extract::body::Budget;
+use crate::keys::{KeyFetcher, Keys};
 use crate::observe::{RequestIds, RouteMetrics};
 use crate::places::Places;
 
@@ -25,6 +26,8 @@ pub struct App {
     pub clock: Clock,
     /// Which addresses endpoints may have.
     pub egress: Arc<Policy>,
+    /// Asks providers for the keys that their requests name.
+    pub key_fetcher: Arc<dyn KeyFetcher>,
     /// Bounds of one request and of all together.
     pub limits: Limits,
     /// The installation's admin token, if it has one.
@@ -134,6 +137,7 @@ pub(crate) struct State {
     pub app: App,
     pub bodies: Budget,
     pub cursors: CursorKey,
+    pub keys: Keys,
     pub request_ids: RequestIds,
     pub routes: RouteMetrics,
     pub streams: Places<OrganizationId>,
@@ -149,6 +153,7 @@ impl State {
             // However large a single body may be, two of them must fit.
             bodies: Budget::new(app.limits.bodies_bytes_max.max(2 * app.limits.body_bytes_max)),
             cursors: CursorKey::new(&app.cursor_key),
+            keys: Keys::new(app.key_fetcher.clone()),
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),
             streams: Places::new(app.limits.streams, app.limits.streams_per_organization),

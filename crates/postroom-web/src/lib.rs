@@ -8,6 +8,7 @@
 //! | [`server`] | the accept loop: deadlines, caps, shutdown |
 //! | `observe` | around every request: id, span, figures, panics |
 //! | `ingest` | `/in/{organization_slug}/{source_name}` |
+//! | `keys` | keys that requests only name: fetched through the binary's client, kept within bounds |
 //! | `api` | `/v1`, one file for each resource, each with its own router and wire types |
 //! | [`permission`] | who may do what: one table |
 //! | [`problem`] | every error answer |
@@ -21,6 +22,7 @@ mod cursor;
 mod extract;
 mod idempotency;
 mod ingest;
+mod keys;
 mod observe;
 pub mod openapi;
 mod pages;
@@ -33,6 +35,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 pub use app::{AdminToken, App, Limits, RenderMetrics, Roles};
+pub use keys::{KeyFetcher, NoKey};
 pub use server::{ServerLimits, serve};
 
 /// The routes of this process.

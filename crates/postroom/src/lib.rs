@@ -10,6 +10,7 @@ mod cli;
 pub mod config;
 mod database;
 mod demo;
+mod fetcher;
 pub mod keys;
 pub mod logging;
 pub mod process;

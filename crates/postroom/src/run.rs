@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::fetcher::Fetcher;
 use crate::{database, keys, process, telemetry};
 
 /// How long a stop may take in all.
@@ -78,8 +79,9 @@ impl Server {
         own.push(listener.local_addr()?);
         let egress = Arc::new(egress::Policy::new(config.allow_private_networks.clone(), own));
         let user_agent = concat!("Postroom/", env!("CARGO_PKG_VERSION"));
+        let client = postroom_delivery::Client::new(egress.clone(), user_agent, None)?;
         let delivery = postroom_delivery::Settings {
-            client: postroom_delivery::Client::new(egress.clone(), user_agent, None)?,
+            client: client.clone(),
             retry_schedule: config.retry_schedule.clone(),
             timeout: config.delivery_timeout,
             drain: DRAIN,
@@ -93,6 +95,7 @@ impl Server {
             storage: storage.clone(),
             clock: clock.clone(),
             egress,
+            key_fetcher: Arc::new(Fetcher(client)),
             limits: Limits { body_bytes_max: config.max_body_bytes, ..Limits::default() },
             admin_token: admin_token
                 .map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,

@@ -6,7 +6,9 @@
 
 mod connect;
 mod connection;
+mod fetch;
 mod resolve;
+mod target;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,8 +24,10 @@ use self::connect::Connector;
 pub(crate) use self::connect::{Destination, Host};
 pub(crate) use self::connection::{Answer, Pool};
 use self::connection::{Connection, ExchangeError};
+pub use self::fetch::{FetchError, Fetched};
 pub use self::resolve::Lookup;
 use self::resolve::Resolver;
+pub(crate) use self::target::Target;
 
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]

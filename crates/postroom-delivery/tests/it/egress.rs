@@ -57,6 +57,22 @@ async fn private_addresses_are_not_dialled_whether_literal_or_resolved() {
 }
 
 #[tokio::test]
+async fn a_key_is_fetched_through_the_same_guard_and_only_in_full() {
+    let receiver = Receiver::always(Reply::status(200)).await;
+    let url = |path: &str| format!("http://{}{path}", receiver.address).parse::<url::Url>().unwrap();
+    let timeout = std::time::Duration::from_secs(5);
+    let blocked = client(&[], Vec::new()).fetch(&url("/key"), None, timeout).await.unwrap_err();
+    assert!(blocked.to_string().starts_with("blocked"), "{blocked}");
+    assert_eq!(receiver.connections(), 0, "not even a connection");
+    let open = client(&["127.0.0.0/8"], Vec::new());
+    assert_eq!(open.fetch(&url("/key?a=b"), None, timeout).await.unwrap().status, 200);
+    assert_eq!(open.fetch(&url("/key"), Some("{}".into()), timeout).await.unwrap().status, 200);
+    let moved = Receiver::always(Reply::status(302)).await;
+    let moved = format!("http://{}/", moved.address).parse().unwrap();
+    assert_eq!(open.fetch(&moved, None, timeout).await.unwrap().status, 302, "a redirect is not followed");
+}
+
+#[tokio::test]
 async fn a_name_is_resolved_once_for_an_attempt_and_what_was_vetted_is_dialled() {
     let mut room = Room::new().await;
     let count = Arc::new(AtomicUsize::new(0));

@@ -1,8 +1,10 @@
-//! The provider `hmac`: a keyed-hash scheme written into a source's options, checked until it makes sense.
+//! The providers `hmac` and `jwt`: a scheme written into a source's options, checked until it makes sense.
 
 use super::option::{FieldError, OptionSpec, Options};
-use super::scheme::{Algorithm, Encoding, Hmac, SecretForm, SignatureFrom, SignedTime, TimeFrom, Unit};
-use super::{EVENT_OPTIONS, PUBLIC_URL, TOLERANCE};
+use super::scheme::{
+    Algorithm, Encoding, Hmac, Jwt, JwtAlgorithm, SecretForm, SignatureFrom, SignedTime, TimeFrom, Unit,
+};
+use super::{EVENT_OPTIONS, JWK, PUBLIC_URL, TOLERANCE};
 
 /// How old and how far ahead a signed time may be unless the source says otherwise, in seconds.
 const DEFAULT_TOLERANCE: u32 = 300;
@@ -97,6 +99,50 @@ pub(crate) fn scheme<'a>(options: &Options<'a>) -> Result<Hmac<'a>, Vec<FieldErr
         _ => Encoding::Hex,
     };
     if errors.is_empty() { Ok(Hmac { algorithm, message, signature, encoding, time }) } else { Err(errors) }
+}
+
+/// The options that make up the provider `jwt`.
+pub(super) const JWT_OPTIONS: &[OptionSpec] = &[
+    OptionSpec::text(
+        "header",
+        "the header that carries the token (default Authorization; Bearer before it is skipped)",
+    ),
+    OptionSpec::one_of(
+        "algorithm",
+        &["HS256", "HS384", "HS512", "RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"],
+        "the one way in which tokens may be signed (default HS256); those that begin with HS use the secret, the others \
+         the option jwk",
+    ),
+    JWK,
+    OptionSpec::text("audience", "what the claim aud must be, or hold"),
+    OptionSpec::text("issuer", "what the claim iss must be"),
+    OptionSpec::text(
+        "body_claim",
+        "the claim that holds the SHA-256 of the body, in hexadecimal or base64; without it the body is not covered",
+    ),
+    TOLERANCE,
+    EVENT_OPTIONS[0],
+    EVENT_OPTIONS[1],
+    EVENT_OPTIONS[2],
+    EVENT_OPTIONS[3],
+];
+
+/// The token that checked options describe.
+pub(crate) fn jwt(options: &Options<'_>) -> Jwt {
+    let algorithm = match options.text("algorithm") {
+        Some("HS384") => JwtAlgorithm::Hs384,
+        Some("HS512") => JwtAlgorithm::Hs512,
+        Some("RS256") => JwtAlgorithm::Rs256,
+        Some("RS512") => JwtAlgorithm::Rs512,
+        Some("PS256") => JwtAlgorithm::Ps256,
+        Some("ES256") => JwtAlgorithm::Es256,
+        Some("ES384") => JwtAlgorithm::Es384,
+        Some("EdDSA") => JwtAlgorithm::EdDsa,
+        _ => JwtAlgorithm::Hs256,
+    };
+    // A token that names neither its end nor its age would be good for ever.
+    let needs_expiry = options.number("tolerance_seconds").is_none();
+    Jwt { header: "authorization", algorithm, body_claim: None, max_age: None, needs_expiry, plaid_keys: false }
 }
 
 /// How the options say that a secret becomes a key.

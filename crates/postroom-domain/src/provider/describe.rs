@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::option::OptionSpec;
+use super::option::{OptionSpec, Options};
 use super::scheme::{
-    Algorithm, Encoding, Field, Handshake, Hmac, Scheme, SecretForm, SignatureFrom, TimeFrom, TokenFrom,
+    Algorithm, Code, Encoding, Field, Handshake, Hmac, Jwt, JwtAlgorithm, Scheme, SecretForm, SignatureFrom, TimeFrom,
+    TokenFrom,
 };
-use super::{EVENT_OPTIONS, PUBLIC_URL, Provider, TOLERANCE, custom};
+use super::{CERTIFICATES, EVENT_OPTIONS, JWK, PUBLIC_URL, Provider, TOLERANCE, custom};
 
 /// A provider as `/v1/providers` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -17,7 +18,7 @@ pub struct Description {
     pub name: &'static str,
     /// The name as its makers write it.
     pub title: &'static str,
-    /// `hmac`, `token` or `none`.
+    /// `hmac`, `public_key`, `token`, `jwt`, `certificate` or `none`.
     pub scheme: &'static str,
     /// How a request is proved, in one sentence.
     pub summary: String,
@@ -59,12 +60,15 @@ impl Provider {
         }
     }
 
-    /// `hmac`, `token` or `none`.
+    /// `hmac`, `public_key`, `token`, `jwt`, `certificate` or `none`.
     #[must_use]
     pub fn scheme_kind(&self) -> &'static str {
         match self.scheme {
             Scheme::Open => "none",
-            Scheme::Hmac(_) | Scheme::HmacFromOptions => "hmac",
+            Scheme::Hmac([Hmac { algorithm, .. }, ..]) if algorithm.is_public_key() => "public_key",
+            Scheme::Hmac(_) | Scheme::HmacFromOptions | Scheme::Code(Code::Adyen | Code::Twilio) => "hmac",
+            Scheme::Jwt(_) | Scheme::JwtFromOptions => "jwt",
+            Scheme::Code(Code::AwsSns | Code::PayPal) => "certificate",
             Scheme::Token(_) => "token",
         }
     }
@@ -72,7 +76,29 @@ impl Provider {
     /// Whether a source without a secret refuses everything.
     #[must_use]
     pub fn needs_secret(&self) -> bool {
-        self.secret.form != SecretForm::None
+        self.secret.form != SecretForm::None && !self.secret.is_optional
+    }
+
+    /// Whether a source holds only the public side of the key that requests are signed with (not for `jwt`, where an
+    /// option decides).
+    #[must_use]
+    pub fn is_asymmetric(&self) -> bool {
+        let token = matches!(self.scheme, Scheme::Jwt(row) if !row.algorithm.is_shared());
+        token || self.is_certified() || self.scheme_kind() == "public_key"
+    }
+
+    /// Whether requests are signed with a certificate of the provider.
+    pub(crate) fn is_certified(&self) -> bool {
+        matches!(self.scheme, Scheme::Code(Code::AwsSns | Code::PayPal))
+    }
+
+    /// How tokens are signed, where requests come with one.
+    pub(crate) fn jwt_algorithm(&self, options: &Options<'_>) -> Option<JwtAlgorithm> {
+        match self.scheme {
+            Scheme::Jwt(row) => Some(row.algorithm),
+            Scheme::JwtFromOptions => Some(custom::jwt(options).algorithm),
+            _ => None,
+        }
     }
 
     /// How the secret is written, unless the option `secret_encoding` says otherwise.
@@ -84,14 +110,18 @@ impl Provider {
     /// How old a signed time may be unless the source says otherwise; `None` if any age passes.
     #[must_use]
     pub fn default_tolerance(&self) -> Option<Duration> {
-        let time = self.schemes().first()?.time?;
-        time.past.map(|seconds| Duration::from_secs(seconds.into()))
+        let past = match self.scheme {
+            Scheme::Jwt(row) => row.max_age,
+            _ => self.schemes().first()?.time?.past,
+        };
+        past.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Whether the public URL is part of what is signed, so that it must be known exactly.
     #[must_use]
     pub fn signs_url(&self) -> bool {
-        self.schemes().iter().any(|scheme| scheme.message.contains("{url}"))
+        let is_code = matches!(self.scheme, Scheme::Code(Code::Twilio));
+        is_code || self.schemes().iter().any(|scheme| scheme.message.contains("{url}"))
     }
 
     /// The HTTP methods that a source of this provider answers: `POST`, and those of unsigned probes.
@@ -104,7 +134,14 @@ impl Provider {
                 Handshake::HubChallenge => "GET",
                 // Only Okta: its challenge comes with the same token as every request, but by GET.
                 Handshake::VerifiedHas { has: Field::Header(_), .. } => "GET",
-                Handshake::PublicKey { .. } | Handshake::Verified { .. } | Handshake::VerifiedHas { .. } => "POST",
+                Handshake::CloudEvents => "OPTIONS",
+                Handshake::PublicKey { .. }
+                | Handshake::Verified { .. }
+                | Handshake::VerifiedHas { .. }
+                | Handshake::VerifiedUnless { .. }
+                | Handshake::JsonEcho { .. }
+                | Handshake::LearnSecret { .. }
+                | Handshake::VisitSns { .. } => "POST",
             };
             if !methods.contains(&method) {
                 methods.push(method);
@@ -118,6 +155,9 @@ impl Provider {
     pub fn options(&self) -> Vec<OptionSpec> {
         let mut options = match self.scheme {
             Scheme::HmacFromOptions => return custom::OPTIONS.to_vec(),
+            Scheme::JwtFromOptions => return custom::JWT_OPTIONS.to_vec(),
+            Scheme::Jwt(row) => jwt_options(row),
+            Scheme::Code(code) => code_options(code),
             Scheme::Open => EVENT_OPTIONS.to_vec(),
             Scheme::Token(from) => token_options(from, self.general),
             Scheme::Hmac(_) => Vec::new(),
@@ -152,7 +192,7 @@ impl Provider {
     pub(crate) fn schemes(&self) -> &'static [Hmac<'static>] {
         match self.scheme {
             Scheme::Hmac(schemes) => schemes,
-            Scheme::Open | Scheme::HmacFromOptions | Scheme::Token(_) => &[],
+            _ => &[],
         }
     }
 
@@ -161,7 +201,15 @@ impl Provider {
             Scheme::Hmac(schemes) => schemes.iter().filter_map(|scheme| scheme.signature.header()).collect(),
             Scheme::Token(TokenFrom::Header(header) | TokenFrom::HeaderOption(Some(header))) => vec![header],
             Scheme::Token(TokenFrom::Basic) => vec!["Authorization"],
-            Scheme::Open | Scheme::HmacFromOptions | Scheme::Token(TokenFrom::HeaderOption(None)) => Vec::new(),
+            Scheme::Jwt(row) => vec![row.header],
+            Scheme::Code(Code::Twilio) => vec!["X-Twilio-Signature"],
+            Scheme::Code(Code::PayPal) => vec!["PAYPAL-TRANSMISSION-SIG"],
+            // An option names it, or the body or the URL carries it.
+            Scheme::Open
+            | Scheme::HmacFromOptions
+            | Scheme::JwtFromOptions
+            | Scheme::Code(Code::Adyen | Code::AwsSns)
+            | Scheme::Token(TokenFrom::HeaderOption(None) | TokenFrom::HeaderOrQuery(_)) => Vec::new(),
         }
     }
 
@@ -169,6 +217,16 @@ impl Provider {
         match self.scheme {
             Scheme::Open => "nothing is checked: anybody who knows the URL can send events".to_owned(),
             Scheme::HmacFromOptions => "a keyed hash whose every part is set by options".to_owned(),
+            Scheme::Jwt(row) => {
+                let body = if row.body_claim.is_some() { "a digest of the body in it" } else { "the body itself is not signed" };
+                format!("a JSON Web Token ({}); {body}", row.algorithm.name())
+            }
+            Scheme::JwtFromOptions => "a JSON Web Token whose every part is set by options".to_owned(),
+            Scheme::Code(code) => code_summary(code).to_owned(),
+            Scheme::Token(TokenFrom::HeaderOrQuery(_)) => {
+                "a secret text in the URL's query or in a header, compared in constant time; the body itself is not signed"
+                    .to_owned()
+            }
             Scheme::Token(_) => {
                 "a secret text in a header, compared in constant time; the body itself is not signed".to_owned()
             }
@@ -177,11 +235,62 @@ impl Provider {
     }
 }
 
+fn code_summary(code: Code) -> &'static str {
+    match code {
+        Code::Adyen => {
+            "HMAC-SHA-256 over eight fields of every item, in base64 inside the item; its other fields are not signed"
+        }
+        Code::AwsSns => "RSA over the message's fields, with a certificate of Amazon SNS that the body names",
+        Code::PayPal => {
+            "RSA over transmission id, time, webhook id and the CRC32 of the body, with a certificate of PayPal that a \
+             header names"
+        }
+        Code::Twilio => {
+            "HMAC-SHA-1 over {url} and {form_sorted}, or over a {url} that holds a digest of the body, in base64"
+        }
+    }
+}
+
+fn code_options(code: Code) -> Vec<OptionSpec> {
+    match code {
+        Code::Adyen => Vec::new(),
+        Code::Twilio => vec![PUBLIC_URL],
+        Code::AwsSns => {
+            let topic = "the topic whose messages these are; without it any customer of AWS can send here";
+            [&[OptionSpec::text("topic_arn", topic)], CERTIFICATES.as_slice()].concat()
+        }
+        Code::PayPal => {
+            let id = OptionSpec::text(
+                "webhook_id",
+                "the id of the webhook, as PayPal's dashboard shows it (not WH-... of an event)",
+            );
+            [&[id.required()], CERTIFICATES.as_slice(), &[TOLERANCE]].concat()
+        }
+    }
+}
+
+fn jwt_options(row: Jwt) -> Vec<OptionSpec> {
+    if !row.plaid_keys {
+        return Vec::new();
+    }
+    let environment = "where keys are fetched: production (the default) or sandbox";
+    vec![
+        OptionSpec::text("client_id", "the client_id of Plaid's dashboard: with it and the secret, keys are fetched"),
+        OptionSpec::one_of("environment", &["production", "sandbox"], environment),
+        JWK,
+        TOLERANCE,
+    ]
+}
+
 fn token_options(from: TokenFrom, general: bool) -> Vec<OptionSpec> {
     let header = OptionSpec::text("header", "the header that carries the secret text");
     let mut options = match from {
         TokenFrom::HeaderOption(Some(_)) => vec![header],
         TokenFrom::HeaderOption(None) => vec![header.required()],
+        TokenFrom::HeaderOrQuery(_) => vec![
+            OptionSpec::text("query_parameter", "the name of the secret in the URL's query (default code)"),
+            OptionSpec::text("header", "the header that carries the secret text, in place of the query"),
+        ],
         TokenFrom::Header(_) | TokenFrom::Basic => Vec::new(),
     };
     if general {
@@ -222,14 +331,16 @@ impl Hmac<'_> {
 
     fn summary(&self) -> String {
         let hash = match self.algorithm {
-            Algorithm::Sha1 => "SHA-1",
-            Algorithm::Sha256 => "SHA-256",
-            Algorithm::Sha512 => "SHA-512",
+            Algorithm::Sha1 => "HMAC-SHA-1",
+            Algorithm::Sha256 => "HMAC-SHA-256",
+            Algorithm::Sha512 => "HMAC-SHA-512",
+            Algorithm::Ed25519 => "Ed25519",
+            Algorithm::EcdsaP256 => "ECDSA (P-256, SHA-256)",
         };
         let written = match self.encoding {
             Encoding::Hex | Encoding::HexUpper => "hexadecimal",
             Encoding::Base64 | Encoding::Base64Url => "base64",
         };
-        format!("HMAC-{hash} over {}, in {written}", self.message)
+        format!("{hash} over {}, in {written}", self.message)
     }
 }

@@ -11,7 +11,7 @@ mod rows;
 mod sample;
 pub(crate) mod scheme;
 
-pub(crate) use custom::{scheme as custom_scheme, secret_form as custom_secret_form};
+pub(crate) use custom::{jwt as custom_jwt, scheme as custom_scheme, secret_form as custom_secret_form};
 pub use describe::Description;
 pub(crate) use option::Options;
 pub use option::{FieldError, OptionKind, OptionSpec};
@@ -48,6 +48,8 @@ pub(crate) struct SecretSpec {
     pub form: SecretForm,
     /// What the provider calls it and where it is shown.
     pub hint: &'static str,
+    /// A source can work without it.
+    pub is_optional: bool,
     /// What people paste by mistake: how it begins, and what to do.
     pub mistakes: &'static [(&'static str, &'static str)],
 }
@@ -64,6 +66,17 @@ pub(crate) const PUBLIC_URL: OptionSpec = OptionSpec::text(
     "the URL exactly as it is registered with the provider, which signs it; default: this server's public URL, the \
      path and the query",
 );
+
+/// Options of keys that would be fetched otherwise.
+pub(crate) const JWK: OptionSpec = OptionSpec::document(
+    "jwk",
+    "the public key, or a set of them, as JSON Web Key; tokens must name its kid if it has one",
+);
+pub(crate) const CERTIFICATES: [OptionSpec; 3] = [
+    OptionSpec::document("cert_pem", "the certificate to check with, in PEM, in place of the one that requests name"),
+    OptionSpec::text("cert_url", "the only URL of a certificate that requests may name"),
+    OptionSpec::document("trust_root_pem", "the roots that the certificate must lead to, in PEM"),
+];
 
 /// Where the event's type and id stand, for the schemes that know nothing of the sender.
 pub(crate) const EVENT_OPTIONS: [OptionSpec; 4] = [

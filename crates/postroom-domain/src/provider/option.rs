@@ -46,6 +46,8 @@ pub struct OptionSpec {
 pub enum OptionKind {
     /// A text of 1 to 512 bytes without control characters.
     Text,
+    /// A text of several lines, at most 16 KiB.
+    Document,
     /// A whole number.
     Integer {
         /// The least.
@@ -63,9 +65,16 @@ pub enum OptionKind {
 /// The longest text of an option, in bytes; also of a URL.
 const MAX_TEXT_BYTES: usize = 2048;
 
+/// The longest text of several lines: a few certificates.
+const MAX_DOCUMENT_BYTES: usize = 16 * 1024;
+
 impl OptionSpec {
     pub(crate) const fn text(name: &'static str, description: &'static str) -> Self {
         Self { name, required: false, description, kind: OptionKind::Text }
+    }
+
+    pub(crate) const fn document(name: &'static str, description: &'static str) -> Self {
+        Self { name, required: false, description, kind: OptionKind::Document }
     }
 
     pub(crate) const fn one_of(name: &'static str, values: &'static [&'static str], description: &'static str) -> Self {
@@ -81,7 +90,7 @@ impl OptionSpec {
     pub fn value_of_text(&self, text: &str) -> Value {
         match self.kind {
             OptionKind::Integer { .. } => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
-            OptionKind::Text | OptionKind::OneOf { .. } => Value::from(text),
+            OptionKind::Text | OptionKind::Document | OptionKind::OneOf { .. } => Value::from(text),
         }
     }
 
@@ -94,6 +103,14 @@ impl OptionSpec {
                 }
                 Some(text) if text.chars().any(char::is_control) => {
                     Err(Invalid::new("invalid_character", "no control characters"))
+                }
+                Some(_) => Ok(()),
+                None => Err(Invalid::new("invalid_type", "a text")),
+            },
+            OptionKind::Document => match value.as_str() {
+                Some(text) if text.trim().is_empty() => Err(Invalid::new("required", "leave it out, or give a text")),
+                Some(text) if text.len() > MAX_DOCUMENT_BYTES => {
+                    Err(Invalid::new("too_long", format!("at most {MAX_DOCUMENT_BYTES} bytes")))
                 }
                 Some(_) => Ok(()),
                 None => Err(Invalid::new("invalid_type", "a text")),

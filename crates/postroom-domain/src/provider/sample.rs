@@ -42,11 +42,16 @@ macro_rules! samples {
 }
 
 static SAMPLES: &[Sample] = samples! {
+    "adyen": "AUTHORISATION" = "adyen.json";
     "adyen-platform": "balancePlatform.transfer.updated" = "adyen_platform.json";
+    "asana": "task.changed" = "asana.json";
+    "aws-sns": "Notification" = "aws_sns.json";
+    "azure-event-grid": "Microsoft.Storage.BlobCreated" = "azure_event_grid.json";
     "bitbucket": "repo:push" = "bitbucket.json";
     "calendly": "invitee.created" = "calendly.json";
     "clerk": "user.created" = "clerk.json";
     "coinbase-commerce": "charge:confirmed" = "coinbase_commerce.json";
+    "discord": "ENTITLEMENT_CREATE" = "discord.json";
     "docusign": "envelope-completed" = "docusign.json";
     "dropbox": "list_folder" = "dropbox.json";
     "github":
@@ -66,14 +71,18 @@ static SAMPLES: &[Sample] = samples! {
         "open" = "mandrill_open.json",
         "hard_bounce" = "mandrill_hard_bounce.json";
     "meta": "whatsapp_business_account.messages" = "meta.json";
+    "monday": "create_pulse" = "monday.json";
     "okta": "user.lifecycle.create" = "okta.json";
     "openai": "response.completed" = "openai.json";
     "paddle": "transaction.completed" = "paddle.json";
     "pagerduty": "incident.triggered" = "pagerduty.json";
+    "paypal": "PAYMENT.CAPTURE.COMPLETED" = "paypal.json";
+    "plaid": "TRANSACTIONS.SYNC_UPDATES_AVAILABLE" = "plaid.json";
     "postmark-basic-auth": "Bounce" = "postmark.json";
     "razorpay": "payment.captured" = "razorpay.json";
     "resend": "email.delivered" = "resend.json";
     "roblox": "RightToErasureRequest" = "roblox.json";
+    "sendgrid": "delivered" = "sendgrid.json";
     "sentry": "issue.created" = "sentry.json";
     "shopify":
         "orders/create" = "shopify_orders_create.json",
@@ -90,6 +99,9 @@ static SAMPLES: &[Sample] = samples! {
     "svix": "invoice.paid" = "standard_invoice.json";
     "telegram": "message" = "telegram.json";
     "trello": "updateCard" = "trello.json";
+    "twilio":
+        "message.delivered" = "twilio_message.form",
+        "call.completed" = "twilio_call.form";
     "twitch": "channel.follow" = "twitch.json";
     "typeform": "form_response" = "typeform.json";
     "vercel": "deployment.succeeded" = "vercel.json";
@@ -104,8 +116,12 @@ static SAMPLES: &[Sample] = samples! {
     "standard-webhooks":
         "invoice.paid" = "standard_invoice.json",
         "user.created" = "standard_user.json";
+    "standard-webhooks-v1a":
+        "invoice.paid" = "standard_invoice.json",
+        "user.created" = "standard_user.json";
     "hmac": "order.paid" = "general_order.json";
     "basic-auth": "order.paid" = "general_order.json";
+    "jwt": "order.paid" = "general_order.json";
     "token": "order.paid" = "general_order.json";
     "none": "order.paid" = "general_order.json";
 };

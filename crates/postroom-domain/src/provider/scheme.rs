@@ -17,9 +17,65 @@ pub(crate) enum Scheme {
     HmacFromOptions,
     /// A secret text that comes with each request. The body is not authenticated.
     Token(TokenFrom),
+    /// A signed JSON Web Token in a header.
+    Jwt(Jwt),
+    /// The same, every part of it from the source's options.
+    JwtFromOptions,
+    /// What no row can say; [`crate::verify`] has a file for each.
+    Code(Code),
 }
 
-/// One keyed-hash scheme.
+/// The providers whose scheme is code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Every item of the body carries its own signature.
+    Adyen,
+    /// Signed with a certificate that the body names.
+    AwsSns,
+    /// Signed with a certificate that a header names.
+    PayPal,
+    /// The URL in several spellings, with the form or the digest of the body.
+    Twilio,
+}
+
+/// A JSON Web Token that proves a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Jwt {
+    /// The header it stands in; `Bearer` before it is skipped.
+    pub header: &'static str,
+    pub algorithm: JwtAlgorithm,
+    /// The claim with the digest of the body, if the body is covered.
+    pub body_claim: Option<&'static str>,
+    /// How old `iat` may be, in seconds.
+    pub max_age: Option<u32>,
+    /// Whether a token without `exp` is refused.
+    pub needs_expiry: bool,
+    /// Keys may be fetched from Plaid by their `kid`.
+    pub plaid_keys: bool,
+}
+
+/// The one way in which a token may be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JwtAlgorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs512,
+    Ps256,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+impl JwtAlgorithm {
+    /// Whether who checks has the same key as who signs.
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+}
+
+/// One keyed-hash or public-key scheme.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hmac<'a> {
     pub algorithm: Algorithm,
@@ -30,12 +86,22 @@ pub(crate) struct Hmac<'a> {
     pub time: Option<SignedTime<'a>>,
 }
 
-/// The hash inside the keyed hash.
+/// The hash inside the keyed hash, or the public-key signature in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Algorithm {
     Sha1,
     Sha256,
     Sha512,
+    Ed25519,
+    /// ECDSA on P-256 with SHA-256, the signature in DER.
+    EcdsaP256,
+}
+
+impl Algorithm {
+    /// Whether who checks has another key than who signs.
+    pub(crate) fn is_public_key(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::EcdsaP256)
+    }
 }
 
 /// Where the signatures of a request stand.
@@ -105,6 +171,9 @@ pub(crate) enum TokenFrom {
     HeaderOption(Option<&'static str>),
     /// `Authorization: Basic`, the secret being `user:password`.
     Basic,
+    /// The header that the option `header` names, or else the value of the URL's query that the option
+    /// `query_parameter` names; the text here is the default of the latter.
+    HeaderOrQuery(&'static str),
 }
 
 /// How the text of a secret becomes the bytes of a key.
@@ -125,6 +194,12 @@ pub enum SecretForm {
     WhsecOrText,
     /// `user:password`.
     UserAndPassword,
+    /// The 32 bytes of an Ed25519 public key in hexadecimal digits.
+    Ed25519Hex,
+    /// `whpk_` and base64 of the 32 bytes of an Ed25519 public key.
+    Whpk,
+    /// A P-256 public key as base64 (SPKI, without the PEM armour).
+    EcdsaSpki,
 }
 
 /// One piece of a request that says which event it is, or of which type.
@@ -194,15 +269,31 @@ pub(crate) enum Handshake {
     Verified { when: Field<'static>, equals: &'static str, reply: Reply },
     /// After verification: a request that has this field gets this reply.
     VerifiedHas { has: Field<'static>, reply: Reply },
+    /// The same as `Verified`, but not if the request has the other field.
+    VerifiedUnless { when: Field<'static>, equals: &'static str, unless: Field<'static>, reply: Reply },
+    /// An unsigned `POST` of a JSON object with this one member gets it back. With the header there it has to verify
+    /// like any other request.
+    JsonEcho { member: &'static str, unless_header: &'static str },
+    /// An `OPTIONS` with `WebHook-Request-Origin` is answered as CloudEvents want it.
+    CloudEvents,
+    /// An unsigned `POST` brings the secret in this header: a source that has none learns it, and gives it back.
+    LearnSecret { header: &'static str },
+    /// After verification: a request whose field has this value is confirmed by a visit to the URL in the other
+    /// field, which must be one of SNS.
+    VisitSns { when: Field<'static>, equals: &'static str, url: Field<'static> },
 }
 
-/// What a handshake is answered with. Every reply is 200.
+/// What a handshake is answered with: 200 unless it says otherwise.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reply {
     /// An empty body.
     Empty,
     /// The field as plain text.
     Text(Field<'static>),
+    /// 204 and no body.
+    NoContent,
+    /// This JSON.
+    Fixed(&'static str),
     /// The field as the only member of a JSON object.
     Json(&'static str, Field<'static>),
     /// The field, and the keyed hash of it in hexadecimal, as `plainToken` and `encryptedToken`.

@@ -1,6 +1,8 @@
 //! Finds the signatures (and a time beside them) in a signature header. Parsers over bytes that anybody can send:
 //! bounded, no panic, no allocation.
 
+use std::ops::RangeInclusive;
+
 use http::{HeaderMap, HeaderName};
 
 use super::{Refusal, check};
@@ -9,7 +11,7 @@ use crate::provider::scheme::Encoding;
 /// The most comparisons of a signature with a key for one request.
 pub(super) const MAX_COMPARISONS: usize = 16;
 
-/// Room for the longest keyed hash (64 bytes of SHA-512) as the base64 decoder estimates it.
+/// Room for the longest signature (72 bytes of ECDSA in DER) as the base64 decoder estimates it.
 pub(super) const BUFFER_BYTES: usize = 72;
 
 /// Where the signatures stand; the compiled form of [`crate::provider::scheme::SignatureFrom`].
@@ -134,11 +136,12 @@ fn trimmed(mut item: &[u8]) -> &[u8] {
     item
 }
 
-/// The bytes of a signature that must be `length` long; none if it is written in any other way than the one allowed.
+/// The bytes of a signature that must be as long as `lengths` says; none if it is written in any other way than the
+/// one allowed.
 pub(super) fn decode<'b>(
     encoding: Encoding,
     text: &[u8],
-    length: usize,
+    lengths: RangeInclusive<usize>,
     buffer: &'b mut [u8; BUFFER_BYTES],
 ) -> Option<&'b [u8]> {
     use base64::Engine as _;
@@ -149,13 +152,14 @@ pub(super) fn decode<'b>(
                 Encoding::HexUpper => matches!(b, b'0'..=b'9' | b'A'..=b'F'),
                 _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
             };
-            let fits = text.len() == length * 2 && text.iter().all(digit);
+            let length = text.len() / 2;
+            let fits = text.len().is_multiple_of(2) && text.iter().all(digit);
             (fits && hex::decode_to_slice(text, buffer.get_mut(..length)?).is_ok()).then_some(length)?
         }
         Encoding::Base64 => STANDARD.decode_slice(text, buffer).ok()?,
         Encoding::Base64Url => URL_SAFE_NO_PAD.decode_slice(text, buffer).ok()?,
     };
-    (written == length).then(|| &buffer[..length])
+    lengths.contains(&written).then(|| &buffer[..written])
 }
 
 /// Writes the bytes of a signature.
@@ -180,17 +184,17 @@ mod tests {
         for encoding in [Encoding::Hex, Encoding::HexUpper, Encoding::Base64, Encoding::Base64Url] {
             let text = encode(encoding, &bytes);
             let mut buffer = [0; BUFFER_BYTES];
-            assert_eq!(decode(encoding, text.as_bytes(), 32, &mut buffer), Some(bytes.as_slice()));
+            assert_eq!(decode(encoding, text.as_bytes(), 32..=32, &mut buffer), Some(bytes.as_slice()));
             for other in [&text[1..], &format!("{text}A"), &format!("{text}="), &format!(" {text}"), ""] {
-                assert_eq!(decode(encoding, other.as_bytes(), 32, &mut buffer), None, "{encoding:?} {other}");
+                assert_eq!(decode(encoding, other.as_bytes(), 32..=32, &mut buffer), None, "{encoding:?} {other}");
             }
         }
         let mut buffer = [0; BUFFER_BYTES];
-        assert_eq!(decode(Encoding::Hex, b"AB", 1, &mut buffer), None);
-        assert_eq!(decode(Encoding::HexUpper, b"ab", 1, &mut buffer), None);
+        assert_eq!(decode(Encoding::Hex, b"AB", 1..=1, &mut buffer), None);
+        assert_eq!(decode(Encoding::HexUpper, b"ab", 1..=1, &mut buffer), None);
         // The last digit of 32 bytes in base64 carries two bits that must be zero.
         let text = encode(Encoding::Base64, &bytes);
         let sloppy = format!("{}{}=", &text[..42], char::from(text.as_bytes()[42] + 1));
-        assert_eq!(decode(Encoding::Base64, sloppy.as_bytes(), 32, &mut buffer), None);
+        assert_eq!(decode(Encoding::Base64, sloppy.as_bytes(), 32..=32, &mut buffer), None);
     }
 }

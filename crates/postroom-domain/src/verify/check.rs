@@ -18,5 +18,19 @@ pub const SIGNED_PART: &str = "signed_part";
 pub const SIGNATURE: &str = "signature";
 /// The signed time is near enough to the time of arrival.
 pub const TIMESTAMP_TOLERANCE: &str = "timestamp_tolerance";
+/// The certificate that the request names is on a host of the provider.
+pub const CERTIFICATE_URL: &str = "certificate_url";
+/// The certificate is one of the provider, in date, and leads to a trusted root where its chain can be checked.
+pub const CERTIFICATE: &str = "certificate";
+/// The key that the request names could be had.
+pub const KEY: &str = "key";
+/// The body is the one whose digest was signed.
+pub const BODY_DIGEST: &str = "body_digest";
+/// The token is meant for this source.
+pub const CLAIMS: &str = "claims";
+/// The message is of the topic that the source expects.
+pub const TOPIC: &str = "topic";
+/// The secret that a handshake brings is the one already known.
+pub const HANDSHAKE_SECRET: &str = "handshake_secret";
 /// The secret text in the header is the configured one.
 pub const TOKEN: &str = "token";

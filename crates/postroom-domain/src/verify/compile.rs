@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::batch::Batch;
 use super::handshake::Rule;
 use super::identity::{Choice, Fields};
-use super::{MAX_SECRETS, Scheme, Verifier, hmac, key, template, token};
-use crate::provider::scheme::{Field, Hmac, Scheme as RowScheme, TokenFrom};
+use super::{MAX_SECRETS, Scheme, Verifier, code, hmac, jwk, jwt, key, template, token};
+use crate::provider::scheme::{Field, Hmac, Jwt, Scheme as RowScheme, TokenFrom};
 use crate::provider::{self, FieldError, Options, Provider, SecretForm};
 use crate::{Invalid, Secret};
 
@@ -58,17 +58,70 @@ fn scheme(
         RowScheme::Open => Ok(Scheme::Open),
         RowScheme::Hmac(rows) => hmac_scheme(rows, options, bytes, secrets),
         RowScheme::HmacFromOptions => hmac_scheme(&[provider::custom_scheme(options)?], options, bytes, secrets),
-        RowScheme::Token(from) => {
-            let header = match from {
-                TokenFrom::Header(name) => name,
-                TokenFrom::HeaderOption(default) => options.text("header").or(default).unwrap_or_default(),
-                TokenFrom::Basic => "authorization",
-            };
-            let header = template::header_name(header).map_err(|invalid| one("header", invalid))?;
-            let check = token::Check { header, basic: matches!(from, TokenFrom::Basic) };
-            Ok(Scheme::Token { check, secrets: bytes })
+        RowScheme::Token(from) => Ok(Scheme::Token { check: token_check(from, options)?, secrets: bytes }),
+        RowScheme::Code(code) => {
+            let check = code::Check::compile(code, options).map_err(|error| vec![error])?;
+            Ok(Scheme::Code { check: Box::new(check), secrets: bytes })
+        }
+        RowScheme::Jwt(row) => Ok(Scheme::Jwt(Box::new(jwt_check(row, options, bytes)?))),
+        RowScheme::JwtFromOptions => {
+            Ok(Scheme::Jwt(Box::new(jwt_check(provider::custom_jwt(options), options, bytes)?)))
         }
     }
+}
+
+fn token_check(from: TokenFrom, options: &Options<'_>) -> Result<token::Check, Vec<FieldError>> {
+    let header = match from {
+        TokenFrom::Header(name) => name,
+        TokenFrom::HeaderOption(default) => options.text("header").or(default).unwrap_or_default(),
+        TokenFrom::Basic => "authorization",
+        TokenFrom::HeaderOrQuery(_) => options.text("header").unwrap_or("authorization"),
+    };
+    let query = match from {
+        TokenFrom::HeaderOrQuery(default) if options.text("header").is_none() => {
+            Some(options.text("query_parameter").unwrap_or(default).to_owned())
+        }
+        _ => None,
+    };
+    let header = template::header_name(header).map_err(|invalid| one("header", invalid))?;
+    Ok(token::Check { header, query, basic: matches!(from, TokenFrom::Basic) })
+}
+
+fn jwt_check(row: Jwt, options: &Options<'_>, secrets: Vec<Secret>) -> Result<jwt::Check, Vec<FieldError>> {
+    let header = options.text("header").unwrap_or(row.header);
+    let header = template::header_name(header).map_err(|invalid| one("header", invalid))?;
+    let keys = match options.text("jwk") {
+        Some(_) if row.algorithm.is_shared() => {
+            let detail = format!("{} is checked with the secret; choose another algorithm", row.algorithm.name());
+            return Err(vec![FieldError::new("jwk", "not_with_this_algorithm", detail)]);
+        }
+        Some(text) => {
+            jwt::Keys::Public(jwk::read(text.as_bytes(), row.algorithm).map_err(|invalid| one("jwk", invalid))?)
+        }
+        None if row.plaid_keys => plaid_keys(options, secrets),
+        None if row.algorithm.is_shared() && !secrets.is_empty() => jwt::Keys::Shared(secrets),
+        None => jwt::Keys::None,
+    };
+    Ok(jwt::Check {
+        header,
+        algorithm: row.algorithm,
+        keys,
+        body_claim: row.body_claim.or(options.text("body_claim")).map(str::to_owned),
+        max_age_seconds: options.number("tolerance_seconds").or(row.max_age),
+        needs_expiry: row.needs_expiry,
+        audience: options.text("audience").map(str::to_owned),
+        issuer: options.text("issuer").map(str::to_owned),
+    })
+}
+
+/// Plaid's own server tells its keys to who has an account there.
+fn plaid_keys(options: &Options<'_>, secrets: Vec<Secret>) -> jwt::Keys {
+    let (Some(client_id), Some(secret)) = (options.text("client_id"), secrets.into_iter().next()) else {
+        return jwt::Keys::None;
+    };
+    let host =
+        if options.text("environment") == Some("sandbox") { "sandbox.plaid.com" } else { "production.plaid.com" };
+    jwt::Keys::Plaid { host, client_id: client_id.to_owned(), secret }
 }
 
 fn hmac_scheme(
@@ -132,7 +185,7 @@ fn handshakes(
 ) -> Result<Vec<Rule>, Vec<FieldError>> {
     let check = match scheme {
         Scheme::Hmac { checks, .. } => checks.first(),
-        Scheme::Open | Scheme::Token { .. } => None,
+        Scheme::Open | Scheme::Token { .. } | Scheme::Jwt(_) | Scheme::Code { .. } => None,
     };
     let token = options.text("verify_token");
     let compiled = provider.handshakes.iter().map(|row| Rule::compile(row, token, check, fields));

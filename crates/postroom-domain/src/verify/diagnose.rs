@@ -4,14 +4,13 @@
 //! Every trial is one more run of the same checks, a few dozen at most. A trial that verifies proves its cause; when
 //! none does, what remains is said.
 
-use aws_lc_rs::hmac::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::changed::{CHANGES, urls};
-use super::hmac::Check;
+use super::hmac::{Check, Key};
 use super::{Refusal, Request, Scheme, Verifier, check, token};
 use crate::provider;
 use crate::provider::scheme::{Algorithm, Encoding, Unit};
@@ -33,7 +32,7 @@ pub(super) fn causes(verifier: &Verifier, request: &Request<'_>, now: Timestamp,
         }
         check::TIMESTAMP_TOLERANCE => time(verifier, request, now),
         check::TOKEN => vec![token_cause(verifier, request)],
-        _ => Vec::new(),
+        other => fetched(other).map(str::to_owned).into_iter().collect(),
     };
     if matches!(refusal.check(), check::SIGNATURE | check::SIGNATURE_FORMAT | check::TIMESTAMP_FORMAT) {
         causes.extend(signature(verifier, request, refusal));
@@ -41,6 +40,33 @@ pub(super) fn causes(verifier: &Verifier, request: &Request<'_>, now: Timestamp,
     if causes.is_empty() {
         causes.push(another_secret(verifier));
     }
+    causes
+}
+
+/// What is wrong where keys, certificates and claims are checked.
+fn fetched(check: &str) -> Option<&'static str> {
+    Some(match check {
+        check::CERTIFICATE_URL => "somebody else is calling: the provider keeps its certificates on hosts of its own",
+        check::CERTIFICATE => "the certificate is another one than the provider's, or trust_root_pem is not its root",
+        check::KEY => "the key could not be had: give it with an option, cert_pem=@file or jwk=@file",
+        check::BODY_DIGEST => "the body was changed on the way: it must arrive byte for byte as it was sent",
+        check::CLAIMS => "the token is meant for another receiver, or an option names another audience or issuer",
+        check::TOPIC => "topic_arn is not the topic that is subscribed to this source, or somebody else's topic is",
+        check::HANDSHAKE_SECRET => {
+            "a second webhook was made for this source: give each a source of its own, or remove the old secret first"
+        }
+        _ => return None,
+    })
+}
+
+/// What can be said without trials.
+fn unnamed(verifier: &Verifier) -> Vec<String> {
+    let hint = verifier.provider.secret.hint;
+    let mut causes = vec![format!("the secret, key or id configured here is another one; it should be {hint}")];
+    if verifier.provider.signs_url() {
+        causes.push("or the provider knows another URL than this server thinks it has; set public_url".to_owned());
+    }
+    causes.push("or the body was changed on the way: it must arrive byte for byte as it was sent".to_owned());
     causes
 }
 
@@ -119,6 +145,9 @@ fn others(verifier: &Verifier, request: &Request<'_>) -> impl Iterator<Item = St
 
 fn token_cause(verifier: &Verifier, request: &Request<'_>) -> String {
     let Scheme::Token { check, secrets } = &verifier.scheme else { return another_secret(verifier) };
+    if check.query.is_some() {
+        return another_secret(verifier);
+    }
     let given = super::single(request.headers, &check.header).unwrap_or_default();
     let is_one = |text: &[u8]| secrets.iter().any(|secret| secret.expose() == text);
     if check.basic {
@@ -168,14 +197,18 @@ fn another_secret(verifier: &Verifier) -> String {
 }
 
 fn signature(verifier: &Verifier, request: &Request<'_>, refusal: Refusal) -> Vec<String> {
-    let Scheme::Hmac { checks, keys, secrets, bytes } = &verifier.scheme else { return Vec::new() };
+    let Scheme::Hmac { checks, keys, secrets, bytes } = &verifier.scheme else { return unnamed(verifier) };
     let form = form(checks, request);
     let trial = Trial { check: &checks[form], keys: &keys[form], secrets, bytes, request, url: verifier.url(request) };
-    let found = trial
-        .by_secret(verifier)
-        .or_else(|| trial.by_body())
-        .or_else(|| trial.by_url())
-        .or_else(|| trial.by_scheme(verifier.provider.general));
+    let found = if trial.check.algorithm.is_public_key() {
+        trial.by_body()
+    } else {
+        trial
+            .by_secret(verifier)
+            .or_else(|| trial.by_body())
+            .or_else(|| trial.by_url())
+            .or_else(|| trial.by_scheme(verifier.provider.general))
+    };
     if let Some(cause) = found {
         return vec![cause];
     }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::trace::Trace as _;
-use super::{Outcome, Request, Step, Verifier, diagnose};
+use super::{Outcome, Refusal, Request, Step, Verifier, check, diagnose};
 use crate::Timestamp;
 
 /// Every check of one request.
@@ -46,8 +46,21 @@ impl Verifier {
     /// Checks a request as [`verify`](Self::verify) does and tells every step, and the likely cause of a refusal.
     #[must_use]
     pub fn explain(&self, request: &Request<'_>, now: Timestamp) -> Explanation {
+        self.explain_with_key(request, None, now)
+    }
+
+    /// The same with the answer to the [`KeyRequest`](super::KeyRequest) of an earlier run. Without it, a request that
+    /// names a key is told as refused by the check `key`.
+    #[must_use]
+    pub fn explain_with_key(&self, request: &Request<'_>, key: Option<&[u8]>, now: Timestamp) -> Explanation {
         let mut checks = Vec::new();
-        let outcome = self.run(request, now, &mut checks);
+        let outcome = match self.run(request, key, now, &mut checks) {
+            Outcome::NeedsKey(needed) => {
+                checks.failed(check::KEY, || format!("the key has to be fetched from {}", needed.url));
+                Outcome::Refused(Refusal::SignatureInvalid { check: check::KEY })
+            }
+            outcome => outcome,
+        };
         let mut told = Explanation {
             provider: self.provider.name,
             verdict: Verdict::Valid,
@@ -64,6 +77,14 @@ impl Verifier {
                 told.event_type = Some(event_type.as_str().to_owned());
                 told.external_id = external_id;
             }
+            Outcome::Learned { .. } => {
+                told.verdict = Verdict::Handshake;
+                told.checks.passed("handshake", || "it brings the source's secret, which is kept".to_owned());
+            }
+            Outcome::Confirm(confirm) => {
+                told.verdict = Verdict::Handshake;
+                told.checks.passed("handshake", || format!("confirmed by a visit to {}, not recorded", confirm.url));
+            }
             Outcome::Handshake(answer) => {
                 told.verdict = Verdict::Handshake;
                 // A failed check before it belongs to the scheme that the handshake is not signed with.
@@ -72,6 +93,8 @@ impl Verifier {
                     format!("a request of the provider itself: answered with {}, not recorded", answer.status)
                 });
             }
+            // It became a refusal above.
+            Outcome::NeedsKey(_) => {}
             Outcome::Refused(refusal) => {
                 told.verdict = Verdict::Invalid;
                 told.code = Some(refusal.code());

@@ -1,6 +1,10 @@
-//! The keyed-hash scheme: one compiled row with its keys.
+//! The keyed-hash scheme, and the public-key scheme of the same shape: one compiled row with its keys.
+
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use http::HeaderName;
 use subtle::ConstantTimeEq;
 
@@ -25,6 +29,18 @@ pub(super) struct Check {
     pub encoding: Encoding,
     pub time: Option<(Clock, Window)>,
     paths: Paths,
+}
+
+/// What a signature is checked with.
+pub(super) enum Key {
+    Mac(hmac::Key),
+    Public(UnparsedPublicKey<Vec<u8>>),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(***)")
+    }
 }
 
 /// Where the signed time is.
@@ -64,13 +80,17 @@ impl Check {
     }
 
     /// The key of one secret's bytes.
-    pub fn key(&self, bytes: &Secret) -> hmac::Key {
+    pub fn key(&self, bytes: &Secret) -> Key {
         let algorithm = match self.algorithm {
             Algorithm::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Algorithm::Sha256 => hmac::HMAC_SHA256,
             Algorithm::Sha512 => hmac::HMAC_SHA512,
+            Algorithm::Ed25519 => return Key::Public(UnparsedPublicKey::new(&ED25519, bytes.expose().to_vec())),
+            Algorithm::EcdsaP256 => {
+                return Key::Public(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, bytes.expose().to_vec()));
+            }
         };
-        hmac::Key::new(algorithm, bytes.expose())
+        Key::Mac(hmac::Key::new(algorithm, bytes.expose()))
     }
 
     /// Every header that this scheme reads.
@@ -94,7 +114,7 @@ impl Check {
     /// Checks a request; on success, the position of the key that matched.
     pub fn run<T: Trace>(
         &self,
-        keys: &[hmac::Key],
+        keys: &[Key],
         request: &Request<'_>,
         url: &str,
         now: Timestamp,
@@ -110,7 +130,7 @@ impl Check {
     /// Everything but whether the signed time is near: the position of the key that matched, and that time.
     pub fn authenticate<T: Trace>(
         &self,
-        keys: &[hmac::Key],
+        keys: &[Key],
         request: &Request<'_>,
         url: &str,
         trace: &mut T,
@@ -187,36 +207,40 @@ impl Check {
 
     fn compare<T: Trace>(
         &self,
-        keys: &[hmac::Key],
+        keys: &[Key],
         request: &Request<'_>,
         context: &Context<'_>,
         found: &Found<'_>,
         trace: &mut T,
     ) -> Result<usize, Refusal> {
         let mut buffers = [[0; BUFFER_BYTES]; candidate::MAX_COMPARISONS];
-        let length = self.algorithm.signature_bytes();
+        let mut lengths = [0; candidate::MAX_COMPARISONS];
+        let expected = self.algorithm.signature_bytes();
         let candidates = found.signatures(keys.len());
         let mut readable = 0;
         for text in candidates {
             // Those that can not be read are left out, so that a good one beside them still counts.
-            if candidate::decode(self.encoding, text, length, &mut buffers[readable]).is_some() {
+            if let Some(bytes) = candidate::decode(self.encoding, text, expected.clone(), &mut buffers[readable]) {
+                lengths[readable] = bytes.len();
                 readable += 1;
             }
         }
         if readable == 0 {
             trace.failed(check::SIGNATURE_FORMAT, || {
-                format!("no signature is {length} bytes in {}, as this scheme writes it", self.encoding)
+                let (length, encoding) = (expected.end(), self.encoding);
+                format!("no signature is {length} bytes in {encoding}, as this scheme writes it")
             });
             return Err(Refusal::SignatureInvalid { check: check::SIGNATURE_FORMAT });
         }
         for (index, key) in keys.iter().enumerate() {
-            let Some(tag) = self.tag(key, request, context) else {
+            let mut signatures = buffers.iter().zip(lengths).take(readable).map(|(buffer, length)| &buffer[..length]);
+            let Some(matched) = self.matches(key, request, context, &mut signatures) else {
                 trace.failed(check::SIGNED_PART, || {
                     "a header or value that was signed is missing or doubled".to_owned()
                 });
                 return Err(Refusal::SignatureMissing { check: check::SIGNED_PART });
             };
-            if buffers[..readable].iter().any(|candidate| tag.as_ref().ct_eq(&candidate[..length]).into()) {
+            if matched {
                 trace.passed(check::SIGNATURE, || format!("matches with secret {} of {}", index + 1, keys.len()));
                 return Ok(index);
             }
@@ -225,6 +249,35 @@ impl Check {
             format!("{} compared with {}: none matches", count(readable, "signature"), count(keys.len(), "secret"))
         });
         Err(Refusal::SignatureInvalid { check: check::SIGNATURE })
+    }
+
+    /// Whether any of the signatures is one of this key; `None` if a signed header or value is not there.
+    fn matches<'s>(
+        &self,
+        key: &Key,
+        request: &Request<'_>,
+        context: &Context<'_>,
+        signatures: &mut impl Iterator<Item = &'s [u8]>,
+    ) -> Option<bool> {
+        Some(match key {
+            Key::Mac(key) => {
+                let tag = self.tag(key, request, context)?;
+                signatures.any(|signature| tag.as_ref().ct_eq(signature).into())
+            }
+            Key::Public(key) => {
+                let message = self.message(request, context)?;
+                signatures.any(|signature| key.verify(&message, signature).is_ok())
+            }
+        })
+    }
+
+    /// What is signed, in one piece; `None` if a signed header or value is not there.
+    pub fn message(&self, request: &Request<'_>, context: &Context<'_>) -> Option<Vec<u8>> {
+        let mut message = Vec::with_capacity(request.body.len() + 128);
+        for part in &self.message {
+            message.extend_from_slice(&part.bytes(request, context)?);
+        }
+        Some(message)
     }
 
     /// The keyed hash over the request's message; `None` if a signed header or value is not there.
@@ -247,7 +300,8 @@ impl Check {
     }
 }
 
-fn within<T: Trace>(window: &Window, at: Timestamp, now: Timestamp, trace: &mut T) -> Result<(), Refusal> {
+/// Holds a signed time to a window.
+pub(super) fn within<T: Trace>(window: &Window, at: Timestamp, now: Timestamp, trace: &mut T) -> Result<(), Refusal> {
     let Some(over) = window.outside_by(at, now) else {
         trace.passed(check::TIMESTAMP_TOLERANCE, || {
             let away = (now.as_millis() - at.as_millis()) / 1000;
@@ -291,11 +345,13 @@ fn location(row: &Hmac<'_>, paths: &mut Paths) -> Result<Location, Refused> {
 
 impl Algorithm {
     /// How many bytes a signature has.
-    pub(super) fn signature_bytes(self) -> usize {
+    pub(super) fn signature_bytes(self) -> RangeInclusive<usize> {
         match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-            Self::Sha512 => 64,
+            Self::Sha1 => 20..=20,
+            Self::Sha256 => 32..=32,
+            Self::Sha512 | Self::Ed25519 => 64..=64,
+            // Two numbers of up to 33 bytes, each with its type and length, in a sequence.
+            Self::EcdsaP256 => 8..=72,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From the text of a secret, as its owner pasted it, to the bytes of a key; the usual mistakes are told at once.
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519_PUBLIC_KEY_LEN, ParsedPublicKey};
 use base64::Engine as _;
 use base64::alphabet;
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::provider::{FieldError, SecretForm, SecretSpec};
@@ -40,18 +42,35 @@ fn read(form: SecretForm, spec: &SecretSpec, secret: &Secret) -> Result<Secret, 
         return Err(Invalid::new("wrong_kind_of_secret", *advice));
     }
     match form {
-        SecretForm::None => Err(Invalid::new("not_needed", "this provider checks nothing; leave the secret out")),
+        SecretForm::None => Err(Invalid::new("not_needed", "this provider has no secret; leave it out")),
         SecretForm::Text => Ok(secret.clone()),
         SecretForm::Hex => hexadecimal(text),
         SecretForm::Base64 => base64_of(text, "base64 of the key"),
         SecretForm::Whsec => whsec(text),
         SecretForm::WhsecOrText if text.starts_with("whsec_") => whsec(text),
         SecretForm::WhsecOrText => Ok(secret.clone()),
+        SecretForm::Ed25519Hex => public_key(hex::decode(text).ok(), "64 hexadecimal digits"),
+        SecretForm::Whpk => {
+            let bytes = text.strip_prefix("whpk_").and_then(|text| STANDARD.decode(text).ok());
+            public_key(bytes, "whpk_ and base64 of 32 bytes")
+        }
+        SecretForm::EcdsaSpki => {
+            let bytes = STANDARD.decode(text).ok();
+            let key = bytes.filter(|bytes| ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, bytes).is_ok());
+            key.map(Secret::new).ok_or_else(|| {
+                Invalid::new("invalid_secret", "the verification key: base64 of a P-256 public key, on one line")
+            })
+        }
         SecretForm::UserAndPassword => match text.split_once(':') {
             Some((user, _)) if !user.is_empty() => Ok(secret.clone()),
             _ => Err(Invalid::new("invalid_secret", "the user name, a colon and the password: user:password")),
         },
     }
+}
+
+fn public_key(bytes: Option<Vec<u8>>, expected: &str) -> Result<Secret, Invalid> {
+    let bytes = bytes.filter(|bytes| bytes.len() == ED25519_PUBLIC_KEY_LEN);
+    bytes.map(Secret::new).ok_or_else(|| Invalid::new("invalid_secret", format!("the public key: {expected}")))
 }
 
 fn hexadecimal(text: &str) -> Result<Secret, Invalid> {
@@ -85,8 +104,12 @@ fn long_enough(bytes: Vec<u8>) -> Result<Secret, Invalid> {
 mod tests {
     use super::*;
 
-    const SPEC: SecretSpec =
-        SecretSpec { form: SecretForm::Text, hint: "the signing secret", mistakes: &[("sk_", "an API key")] };
+    const SPEC: SecretSpec = SecretSpec {
+        form: SecretForm::Text,
+        hint: "the signing secret",
+        is_optional: false,
+        mistakes: &[("sk_", "an API key")],
+    };
 
     fn code(form: SecretForm, text: &str) -> &'static str {
         bytes(form, &SPEC, &Secret::from(text)).map_or_else(|error| error.invalid.code, |_| "ok")

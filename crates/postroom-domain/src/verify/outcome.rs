@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::check;
+use super::fetch::KeyRequest;
+use crate::Secret;
 use crate::event::{EventType, ExternalId};
 use crate::provider::scheme::EventAnswer;
 
@@ -13,8 +15,36 @@ pub enum Outcome {
     Verified(Verified),
     /// The provider asked whether we are there: answer this, record nothing.
     Handshake(Answer),
+    /// A handshake that brings the secret of a source which has none: keep it as the source's secret, and answer this
+    /// only when it is kept.
+    Learned {
+        /// The secret that requests will be signed with.
+        secret: Secret,
+        /// The answer by which the provider knows that it is kept.
+        answer: Answer,
+    },
+    /// A proved request to confirm a subscription: visit this URL once, then answer like a handshake.
+    Confirm(Confirm),
+    /// The request names a key that is not known: fetch it and run the checks again with
+    /// [`verify_with_key`](super::Verifier::verify_with_key). Nothing is proved so far.
+    NeedsKey(Box<KeyRequest>),
     /// Not proved: 401, and keep it for the source's owner to see.
     Refused(Refusal),
+}
+
+/// A visit by which a subscription is confirmed.
+#[derive(Debug, Clone)]
+pub struct Confirm {
+    /// Where to: https, on a host of the provider.
+    pub url: url::Url,
+}
+
+impl Confirm {
+    /// What the request is answered when the visit was made.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        Answer::empty()
+    }
 }
 
 /// A proved request. Only [`super::Verifier::verify`] makes one, so what takes a `Verified` can not be given
@@ -120,7 +150,7 @@ impl Answer {
         Some(match wanted {
             EventAnswer::Ordinary => return None,
             EventAnswer::Empty => Self::empty(),
-            EventAnswer::NoContent => Self { status: 204, ..Self::empty() },
+            EventAnswer::NoContent => Self::status(204),
             EventAnswer::Text(text) => Self::text(text.to_owned()),
         })
     }
@@ -129,11 +159,15 @@ impl Answer {
         Self::with("text/plain", body.into_bytes())
     }
 
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::empty() }
+    }
+
     pub(super) fn json(value: &serde_json::Value) -> Self {
         Self::with("application/json", value.to_string().into_bytes())
     }
 
-    fn with(content_type: &'static str, body: Vec<u8>) -> Self {
+    pub(super) fn with(content_type: &'static str, body: Vec<u8>) -> Self {
         // A value given back must not become a page in anybody's browser.
         let headers = vec![("x-content-type-options", "nosniff".to_owned())];
         Self { status: 200, content_type: Some(content_type), headers, body }

@@ -1,4 +1,4 @@
-//! The token scheme: a secret text in a header, compared in constant time.
+//! The token scheme: a secret text in a header or in the URL's query, compared in constant time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,30 +6,36 @@ use http::HeaderName;
 use subtle::ConstantTimeEq;
 
 use super::trace::{Trace, count};
-use super::{Refusal, Request, check};
+use super::{Refusal, Request, check, form};
 use crate::Secret;
 
 /// A compiled token scheme.
 #[derive(Debug)]
 pub(super) struct Check {
     pub header: HeaderName,
+    /// The value stands in the URL's query, under this name, and not in the header.
+    pub query: Option<String>,
     /// The header is `Authorization: Basic` and the secret `user:password`.
     pub basic: bool,
 }
 
 impl Check {
     /// Checks a request.
-    pub fn run<T: Trace>(&self, secrets: &[Secret], request: &Request<'_>, trace: &mut T) -> Result<(), Refusal> {
-        let Some(value) = super::single(request.headers, &self.header).filter(|value| !value.is_empty()) else {
-            let twice = request.headers.get_all(&self.header).iter().count() > 1;
-            let check = if twice { check::SIGNATURE_HEADER_TWICE } else { check::SIGNATURE_HEADER };
-            trace.failed(check, || {
-                let why = if twice { "stands in the request more than once" } else { "is missing or empty" };
-                format!("header {} {why}", self.header)
-            });
-            return Err(if twice { Refusal::SignatureInvalid { check } } else { Refusal::SignatureMissing { check } });
+    pub fn run<T: Trace>(
+        &self,
+        secrets: &[Secret],
+        request: &Request<'_>,
+        url: &str,
+        trace: &mut T,
+    ) -> Result<(), Refusal> {
+        let in_query;
+        let value = match &self.query {
+            Some(name) => {
+                in_query = self.in_query(url, name, trace)?;
+                in_query.as_slice()
+            }
+            None => super::required(request.headers, &self.header, trace)?,
         };
-        trace.passed(check::SIGNATURE_HEADER, || format!("header {} is there", self.header));
         let decoded;
         let given = if self.basic {
             let Some(bytes) = basic(value) else {
@@ -52,6 +58,24 @@ impl Check {
         }
         trace.failed(check::TOKEN, || format!("compared with {}: it is another text", count(secrets.len(), "secret")));
         Err(Refusal::SignatureInvalid { check: check::TOKEN })
+    }
+
+    /// The value in the query: there, once, and not empty.
+    fn in_query<T: Trace>(&self, url: &str, name: &str, trace: &mut T) -> Result<Vec<u8>, Refusal> {
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let value = form::field(query.as_bytes(), name).filter(|value| !value.is_empty());
+        match value {
+            Some(value) => {
+                trace.passed(check::SIGNATURE_HEADER, || format!("the query parameter {name} is there"));
+                Ok(value.into_owned())
+            }
+            None => {
+                trace.failed(check::SIGNATURE_HEADER, || {
+                    format!("the query parameter {name} is missing, empty or there twice")
+                });
+                Err(Refusal::SignatureMissing { check: check::SIGNATURE_HEADER })
+            }
+        }
     }
 }
 

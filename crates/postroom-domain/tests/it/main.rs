@@ -6,6 +6,7 @@ mod explained;
 mod guides;
 mod handshakes;
 mod identity;
+mod keys_and_codes;
 mod official;
 mod properties;
 mod providers;

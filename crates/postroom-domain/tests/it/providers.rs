@@ -29,7 +29,7 @@ fn every_sample_that_we_sign_verifies_and_names_its_type() {
                         row.name
                     );
                 }
-                Outcome::Refused(refusal) => panic!("{} {kind}: {refusal:?}", row.name),
+                other => panic!("{} {kind}: {other:?}", row.name),
             }
             let told = verifier.explain(&request, at(0));
             assert_ne!(told.verdict, Verdict::Invalid);
@@ -42,13 +42,17 @@ fn two_samples_are_two_events() {
     for row in provider::all() {
         let [one, two] = [1, 2].map(|n| sample(row.name, None, n, at(0)).unwrap());
         assert_ne!(one.body, two.body, "{}", row.name);
-        assert!(row.name == "mandrill" || serde_json::from_slice::<Value>(&one.body).is_ok(), "{}", row.name);
+        assert!(
+            ["mandrill", "twilio"].contains(&row.name) || serde_json::from_slice::<Value>(&one.body).is_ok(),
+            "{}",
+            row.name
+        );
     }
 }
 
 #[test]
 fn a_body_that_is_not_json_or_empty_verifies_too() {
-    for row in provider::all().iter().filter(|row| !["mandrill", "mailgun", "linear"].contains(&row.name)) {
+    for row in provider::all().iter().filter(|row| !["adyen", "mandrill", "mailgun", "linear"].contains(&row.name)) {
         let source = Source::of(row.name);
         for body in ["", "{", "not json \u{1f4e6}", "a=1&b=2", "\u{feff}{}", "[]", "null"] {
             let signed = source.sign(&Payload::of_body(body), at(0));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use postroom_domain::{RejectionId, Timestamp};
+use postroom_domain::{RejectionId, Secret, Timestamp};
 
 use super::convert::{at, uuid};
 use super::directory::inbound::Entry;
@@ -47,6 +47,11 @@ impl Receiver for Postgres {
     async fn event_record_all(&self, events: Vec<NewEvent>) -> Result<Vec<Recorded>> {
         let records = events.into_iter().map(|event| self.resolve(event)).collect::<Result<_>>()?;
         self.0.lanes.record_all(records).await
+    }
+
+    async fn source_learn(&self, source: &Source, secret: Secret, now: Timestamp) -> Result<bool> {
+        // Secrets are the api's to write; what the receiver can ask for is this one step of it.
+        self.source_first_secret(&source.scope, source.id, &secret, now).await
     }
 
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {

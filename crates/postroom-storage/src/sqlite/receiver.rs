@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use postroom_domain::{RejectionId, Timestamp};
+use postroom_domain::{RejectionId, Secret, Timestamp};
 
+use super::configuration::sources;
 use super::grants::Part;
-use super::{Mode, Sqlite, rejections};
+use super::{Changed, Mode, Sqlite, rejections};
 use crate::api::TestEvent;
 use crate::engine::record::{Counting, Record};
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
@@ -32,6 +33,16 @@ impl Receiver for Sqlite {
     async fn event_record_all(&self, events: Vec<NewEvent>) -> Result<Vec<Recorded>> {
         let records = events.into_iter().map(|event| self.resolve(event)).collect::<Result<_>>()?;
         self.0.writer.queue.record_all(records).await
+    }
+
+    async fn source_learn(&self, source: &Source, secret: Secret, now: Timestamp) -> Result<bool> {
+        let (vault, scope, id) = (self.0.vault.clone(), source.scope.clone(), source.id);
+        // Secrets are the api's to write; what the receiver can ask for is this one step of it.
+        self.configure(Part::Api, move |connection, _| {
+            let value = sources::learn(connection, &vault, &scope, id, &secret, now)?;
+            Ok(Changed { org: scope.org, wake: Vec::new(), value })
+        })
+        .await
     }
 
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {

@@ -16,17 +16,22 @@ use axum::routing::any;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use postroom_domain::verify::{self, Outcome, Refusal, Verifier};
+use postroom_domain::verify::{self, Outcome, Refusal, Verifier, check};
 use postroom_domain::{RejectionId, Timestamp};
-use postroom_storage::receiver::{NewEvent, NewRejection, Source};
+use postroom_storage as storage;
+use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 
 use crate::app::{Shared, State as Web};
 use crate::extract::body;
+use crate::keys::NoKey;
 use crate::pages;
 use crate::problem::{Answer, Code, Problem};
 
 /// How long a provider should wait with a source whose stored secret can not be read: a person has to mend it.
 const UNUSABLE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long it should wait when the key of its request can not be fetched.
+const KEY_WAIT: Duration = Duration::from_secs(15);
 
 /// The one route of this module.
 pub(crate) const ROUTE: &str = "/in/{organization_slug}/{source_name}";
@@ -63,21 +68,52 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
         return other_method(&parts.method, verifier);
     }
     let whole = body::read(&state, &parts.headers, body).await?;
-    let arrived = Arrived { parts, body: whole.bytes.clone(), received_at };
-    match arrived.verify(verifier, &state.app.public_url) {
+    let mut arrived = Arrived { parts, body: whole.bytes.clone(), received_at, key: None };
+    match arrived.outcome(&state, verifier).await? {
         Outcome::Verified(_) if arrived.parts.method != Method::POST => other_method(&arrived.parts.method, verifier),
         Outcome::Verified(verified) => {
             let headers = forwarded(verifier, &arrived.parts.headers);
             let wanted = verified.answer().cloned();
-            let event = NewEvent::received(source.clone(), verified, headers, arrived.body, received_at);
-            let recorded = state.app.storage.receiver.event_record(event).await;
-            let recorded = recorded.map_err(|error| Problem::from_storage(error, state.now()))?;
+            let events = NewEvent::all_received(&source, verified, &headers, arrived.body, received_at);
+            let recorded = record(&state, events).await?;
             state.accept_duration.since(began);
             Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))
         }
         Outcome::Handshake(answer) => Ok(answer::wanted(answer)),
+        Outcome::Learned { secret, answer } => {
+            if state.app.storage.receiver.source_learn(&source, secret, state.now()).await? {
+                return Ok(answer::wanted(answer));
+            }
+            let refusal = Refusal::SignatureInvalid { check: check::HANDSHAKE_SECRET };
+            Err(arrived.refuse(&state, source.clone(), refusal).await)
+        }
+        Outcome::Confirm(confirm) => match state.keys.visit(&confirm.url).await {
+            Ok(()) => Ok(answer::wanted(confirm.answer())),
+            Err(why) => Err(unreachable_provider(&format!("a subscription could not be confirmed: {why}"))),
+        },
+        // With the key in hand no other one is asked for.
+        Outcome::NeedsKey(_) => Err(unreachable_provider("the key of a request could not be had")),
         Outcome::Refused(refusal) => Err(arrived.refuse(&state, source.clone(), refusal).await),
     }
+}
+
+/// Records the events of one request, all or none; what is answered is that of the first.
+pub(crate) async fn record(state: &Web, mut events: Vec<NewEvent>) -> Answer<Recorded> {
+    let receiver = &state.app.storage.receiver;
+    let recorded = match (events.len(), events.pop()) {
+        (1, Some(only)) => receiver.event_record(only).await,
+        (_, last) => {
+            events.extend(last);
+            let all = receiver.event_record_all(events).await;
+            all.and_then(|all| all.into_iter().next().ok_or(storage::Error::NotFound { kind: "event" }))
+        }
+    };
+    recorded.map_err(|error| Problem::from_storage(error, state.now()))
+}
+
+/// The provider should send again: what it keeps for its requests can not be had now.
+fn unreachable_provider(cause: &str) -> Problem {
+    Problem::caused(Code::SourceUnusable, cause.to_owned()).retry_after(KEY_WAIT)
 }
 
 /// A request that is whole.
@@ -85,6 +121,8 @@ struct Arrived {
     parts: Parts,
     body: Bytes,
     received_at: Timestamp,
+    /// The key that it names, as it was fetched.
+    key: Option<Bytes>,
 }
 
 impl Arrived {
@@ -92,8 +130,19 @@ impl Arrived {
         self.parts.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
-    fn verify(&self, verifier: &Verifier, public_url: &str) -> Outcome {
-        self.ask(public_url, |request| verifier.verify(request, self.received_at))
+    /// What checking comes to, with the key that the request names if it names one.
+    async fn outcome(&mut self, state: &Web, verifier: &Verifier) -> Answer<Outcome> {
+        let url = format!("{}{}", state.app.public_url, self.path());
+        let Parts { method, headers, .. } = &self.parts;
+        let request = verify::Request { method: method.as_str(), url: &url, headers, body: &self.body };
+        match state.keys.verify(verifier, &request, self.received_at, state.now()).await {
+            Ok((outcome, key)) => {
+                self.key = key;
+                Ok(outcome)
+            }
+            Err(NoKey::Absent(_)) => Ok(Outcome::Refused(Refusal::SignatureInvalid { check: check::KEY })),
+            Err(NoKey::Unavailable(why)) => Err(unreachable_provider(&format!("the key of a request: {why}"))),
+        }
     }
 
     fn ask<T>(&self, public_url: &str, question: impl FnOnce(&verify::Request<'_>) -> T) -> T {
@@ -129,7 +178,8 @@ impl Arrived {
         let (span, public_url) = (tracing::Span::current(), state.app.public_url.clone());
         let tell = move || {
             let Ok(verifier) = &source.verifier else { return };
-            let told = self.ask(&public_url, |request| verifier.explain(request, self.received_at));
+            let told = self
+                .ask(&public_url, |request| verifier.explain_with_key(request, self.key.as_deref(), self.received_at));
             let cause = without_urls(told.likely_causes.first().map_or("", String::as_str));
             let (code, check, source) = (refusal.code(), refusal.check(), source.id);
             tracing::info!(parent: &span, rejection.id = %id, source.id = %source, code, check,
@@ -175,7 +225,9 @@ fn usable(source: &Source) -> Answer<&Verifier> {
 
 fn other_method(method: &Method, verifier: &Verifier) -> Answer<Response> {
     let mut allow = verifier.provider().methods();
-    allow.push("OPTIONS");
+    if !allow.contains(&"OPTIONS") {
+        allow.push("OPTIONS");
+    }
     pages::method_not_allowed(method, allow.join(", "))
 }
 

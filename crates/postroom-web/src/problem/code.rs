@@ -155,7 +155,7 @@ catalogue! {
     StorageUnavailable SERVICE_UNAVAILABLE "storage_unavailable", "The storage does not answer right now",
         "Nothing was acknowledged. Send the same request again, with the same id, after `Retry-After` seconds.";
     SourceUnusable SERVICE_UNAVAILABLE "source_unusable", "The source can not verify requests right now",
-        "Its stored secret can not be read. The operator finds the reason in the log; the provider should send again later.";
+        "Its stored secret can not be read, or the key that the provider signs with can not be fetched from it now. The operator finds the reason in the log; the provider should send again later.";
     NotReady SERVICE_UNAVAILABLE "not_ready", "This server takes no new work right now",
         "It is starting or stopping, or its storage does not answer. Try again, or use another node.";
 }

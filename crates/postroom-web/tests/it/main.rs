@@ -15,6 +15,7 @@ mod ingest;
 mod lists;
 mod logs;
 mod pages;
+mod providers;
 mod rejections;
 mod resources;
 mod stream;
@@ -144,6 +145,12 @@ macro_rules! suite {
                 a_process_serves_only_the_parts_it_has,
                 a_panic_in_a_handler_is_500_and_hurts_nobody_else,
                 metrics_count_requests_by_route_and_never_by_caller,
+            ],
+            providers: [
+                the_events_of_one_request_are_all_kept_and_recognised_one_by_one,
+                a_source_of_asana_learns_its_secret_once,
+                a_certificate_is_fetched_once_and_a_subscription_is_visited,
+                while_a_key_can_not_be_had_the_provider_is_told_to_come_again,
             ],
             rejections: [
                 the_owner_of_a_rejection_sees_why_and_its_sender_only_the_code,

@@ -15,7 +15,7 @@ use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database};
-use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
+use postroom_web::{AdminToken, App, KeyFetcher, Limits, Roles, ServerLimits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,6 +135,18 @@ pub struct Setup {
     pub limits: Limits,
     pub server: ServerLimits,
     pub roles: Roles,
+    pub key_fetcher: Arc<dyn KeyFetcher>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            server: ServerLimits::default(),
+            roles: Roles::ALL,
+            key_fetcher: Arc::new(crate::providers::Script::default()),
+        }
+    }
 }
 
 /// Accepts every delivery, and makes them when the test says how they end.
@@ -163,7 +175,7 @@ impl Room {
     pub async fn with(engine: Engine, change: impl FnOnce(&mut Setup)) -> Self {
         recorder();
         crate::logs::kept();
-        let mut setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
+        let mut setup = Setup::default();
         change(&mut setup);
         let now = Arc::new(AtomicI64::new(BEGIN));
         let (place, keys) = (Arc::new(Place::new(engine).await), Keyring::generate());
@@ -173,7 +185,7 @@ impl Room {
     /// Another server beside this one: on PostgreSQL another node on the same database, on the embedded engine a server
     /// with the same storage, which only one process can have.
     pub async fn beside(&self) -> Self {
-        let setup = Setup { limits: Limits::default(), server: ServerLimits::default(), roles: Roles::ALL };
+        let setup = Setup::default();
         let storage = match self.engine {
             Engine::Embedded | Engine::EmbeddedDedicated => Some(self.storage.clone()),
             Engine::Postgres | Engine::PostgresDedicated => None,
@@ -203,6 +215,7 @@ impl Room {
             storage: storage.clone(),
             clock: breakable(now.clone()),
             egress: Arc::new(Policy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![address])),
+            key_fetcher: setup.key_fetcher,
             limits: setup.limits,
             admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
             public_url: "https://hooks.example".to_owned(),

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use base64::Engine as _;
-use postroom_domain::provider::{Payload, Provider, sample, sample_kinds};
-use postroom_domain::verify::{self, SignedRequest};
-use serde_json::{Value, json};
+use postroom_domain::Secret;
+use postroom_domain::provider::{FieldError, Payload, Provider, sample, sample_kinds};
+use postroom_domain::verify::{self, PublicSide, SignedRequest};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde_json::{Map, Value, json};
 
 use super::provider_args::{ProviderArgs, print, print_raw, read_input, refused, secrets, usage};
 
@@ -20,7 +22,8 @@ const NO_URL: &str = "http://127.0.0.1:8080/";
 #[command(after_help = "Examples:
   postroom sign --provider stripe --secret whsec_123 --curl --url http://127.0.0.1:8080/in/acme-corp/stripe | sh
   postroom sign --provider github --secret s3cret --type issues.opened | postroom verify --provider github --secret s3cret
-  echo '{\"a\":1}' | postroom sign --provider shopify --secret s3cret --body - --json")]
+  echo '{\"a\":1}' | postroom sign --provider shopify --secret s3cret --body - --json
+  postroom sign --provider aws-sns --public cert.pem | postroom verify --provider aws-sns --option cert_pem=@cert.pem")]
 pub struct Args {
     #[command(flatten)]
     with: ProviderArgs,
@@ -28,6 +31,16 @@ pub struct Args {
     /// The secret to sign with
     #[arg(long, allow_hyphen_values = true)]
     secret: Option<String>,
+
+    /// The private key to sign with, for providers that have one: PKCS#8 in PEM (Discord: 64 hexadecimal digits,
+    /// standard-webhooks-v1a: whsk_...). Without it, a fresh one is made when --public is given
+    #[arg(long, value_name = "FILE|-", conflicts_with = "secret")]
+    private_key: Option<String>,
+
+    /// Where to write what goes with the private key: the public key for --secret, or the file for --option jwk=@FILE
+    /// or --option cert_pem=@FILE
+    #[arg(long, value_name = "FILE")]
+    public: Option<String>,
 
     /// The URL as the provider knows it; Mandrill and others sign it
     #[arg(long)]
@@ -64,9 +77,13 @@ impl Args {
             Ok(prepared) => prepared,
             Err(error) => return Ok(usage(&error)),
         };
-        let secret = secrets(self.secret.as_slice());
+        let secret = match self.key(provider, &options) {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(errors)) => return Ok(refused(&errors)),
+            Err(error) => return Ok(usage(&error)),
+        };
         let url = self.url.as_deref().unwrap_or(NO_URL);
-        let signed = match verify::sign(provider.name, &options, secret.first(), &payload, url, self.with.now()) {
+        let signed = match verify::sign(provider.name, &options, secret.as_ref(), &payload, url, self.with.now()) {
             Ok(signed) => signed,
             Err(errors) => return Ok(refused(&errors)),
         };
@@ -99,6 +116,32 @@ impl Args {
         Ok((provider, payload, options))
     }
 
+    /// The secret or private key, with the public side of the latter written to where it is wanted.
+    fn key(
+        &self,
+        provider: &Provider,
+        options: &Map<String, Value>,
+    ) -> anyhow::Result<Result<Option<Secret>, Vec<FieldError>>> {
+        let mut given = secrets(self.secret.as_slice()).into_iter().next();
+        if let Some(file) = &self.private_key {
+            given = Some(Secret::new(read_input(file)?.trim_ascii().to_vec()));
+        }
+        let Some(file) = &self.public else { return Ok(Ok(given)) };
+        let fresh = || verify::private_key(provider.name, options);
+        let private = match given.map_or_else(fresh, |given| Ok(Some(given))) {
+            Ok(private) => private,
+            Err(errors) => return Ok(Err(errors)),
+        };
+        let side = private.as_ref().map(|private| verify::public_side(provider.name, options, private)).transpose();
+        let text = match side {
+            Ok(Some(Some(side))) => written(provider, side)?,
+            Ok(_) => bail!("{} has one secret for both sides: --public is not for it", provider.title),
+            Err(errors) => return Ok(Err(errors)),
+        };
+        std::fs::write(file, text).with_context(|| format!("can not write {file}"))?;
+        Ok(Ok(private))
+    }
+
     fn sample(&self, provider: &Provider) -> anyhow::Result<Payload> {
         let now = self.with.now();
         let number = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -107,6 +150,22 @@ impl Args {
             format!("there is no such sample of {}; there are {}; or give --body", provider.title, kinds.join(", "))
         })
     }
+}
+
+/// What a source needs to accept what a private key signs, as a file.
+fn written(provider: &Provider, side: PublicSide) -> anyhow::Result<String> {
+    Ok(match side {
+        PublicSide::Secret(text) | PublicSide::Jwk(text) => format!("{text}\n"),
+        PublicSide::Certificate(pkcs8) => {
+            let key = PrivatePkcs8KeyDer::from(pkcs8.expose());
+            let key = rcgen::KeyPair::try_from(&key).context("no certificate can be made for this key")?;
+            let name =
+                if provider.name == "paypal" { "messageverificationcerts.paypal.com" } else { "sns.amazonaws.com" };
+            let mut certificate = rcgen::CertificateParams::new([name.to_owned()])?;
+            certificate.distinguished_name.push(rcgen::DnType::CommonName, name);
+            certificate.self_signed(&key)?.pem()
+        }
+    })
 }
 
 /// The request as it goes over the wire, but with the whole URL in its first line.

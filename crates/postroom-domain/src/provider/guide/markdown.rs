@@ -58,6 +58,7 @@ pub fn page(provider: &Provider) -> String {
         for option in &description.options {
             let kind = match option.kind {
                 OptionKind::Text => "text".to_owned(),
+                OptionKind::Document => "text of several lines".to_owned(),
                 OptionKind::Integer { minimum, maximum } => format!("{minimum} to {maximum}"),
                 OptionKind::OneOf { values } => values.join(", "),
             };

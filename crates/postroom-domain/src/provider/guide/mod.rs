@@ -110,6 +110,11 @@ impl Provider {
             SecretForm::Base64 => "ZXhhbXBsZS1zZWNyZXQta2V5",
             SecretForm::Whsec | SecretForm::WhsecOrText => "whsec_ZXhhbXBsZS1zZWNyZXQta2V5LW9mLW91cnM=",
             SecretForm::UserAndPassword => "postroom:an-example-password",
+            SecretForm::Ed25519Hex => "4f563f05745fee1f9ed60948d4c353b91d15d158373693daa37baa445f595b29",
+            SecretForm::Whpk => "whpk_T1Y/BXRf7h+e1glI1MNTuR0V0Vg3NpPao3uqRF9ZWyk=",
+            SecretForm::EcdsaSpki => {
+                "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEmwkvcKrWfoO9ZchcKitk6nLZo5ugeKpfZKfjoZQegDRYjVCQmOhaXFjnzujNdb4KFc+UNRMtTW9BEKWeIRvl0g=="
+            }
         })
     }
 
@@ -119,6 +124,7 @@ impl Provider {
         match self.name {
             "hmac" => &[("signature_header", "X-Signature")],
             "token" => &[("header", "X-Token")],
+            "paypal" => &[("webhook_id", "4JH86294D6297924G")],
             _ => &[],
         }
     }
@@ -129,6 +135,9 @@ impl Provider {
         let options: String =
             self.example_options().iter().map(|(option, value)| format!(" --option {option}={value}")).collect();
         let url = if self.signs_url() { format!(" --url {EXAMPLE_URL}/{name}") } else { String::new() };
+        if self.is_asymmetric() {
+            return self.commands_with_key(&options);
+        }
         let create = match self.example_secret() {
             Some(secret) => format!("echo {secret} | postroom sources create --provider {name} --secret-file -"),
             None => format!("postroom sources create --provider {name}"),
@@ -139,6 +148,27 @@ impl Provider {
                 "postroom sign --provider {name}{secret}{options}{url} | postroom verify --provider {name}{secret}{options}"
             ),
             format!("postroom send --provider {name} --source {name}{secret}"),
+            format!("postroom listen {name} --forward-to http://localhost:3000/webhook"),
+        ]
+    }
+
+    /// The same where samples are signed with a private key and checked with what belongs to it.
+    fn commands_with_key(&self, options: &str) -> Vec<String> {
+        let name = self.name;
+        let (given, file) = match self.secret.form {
+            SecretForm::None => (" --option cert_pem=@public.pem", "public.pem"),
+            SecretForm::Text => (" --option jwk=@public.jwk", "public.jwk"),
+            _ => (" --secret \"$(cat public.txt)\"", "public.txt"),
+        };
+        let create = match self.secret.form {
+            SecretForm::None | SecretForm::Text => format!("postroom sources create --provider {name}{options}{given}"),
+            _ => format!("postroom sources create --provider {name} --secret-file {file}"),
+        };
+        let request = "request.http";
+        vec![
+            format!("postroom sign --provider {name}{options} --public {file} > {request}"),
+            format!("postroom verify --provider {name}{options}{given} --request {request}"),
+            create,
             format!("postroom listen {name} --forward-to http://localhost:3000/webhook"),
         ]
     }
@@ -224,6 +254,27 @@ impl Handshake {
             Self::VerifiedHas { has, reply } => {
                 format!("{}, verified: 200 with {}, nothing is recorded", has.told(), reply.told())
             }
+            Self::VerifiedUnless { when, equals, unless, reply } => {
+                let (when, unless, reply) = (when.told(), unless.told(), reply.told());
+                format!("{when} = `{equals}` without {unless}, signed: 200 with {reply}, nothing is recorded")
+            }
+            Self::JsonEcho { member, .. } => {
+                format!(
+                    "a JSON object of nothing but `{member}`, signed or not: 200 with the same, nothing is recorded"
+                )
+            }
+            Self::CloudEvents => {
+                "OPTIONS with `WebHook-Request-Origin`: 200 with `WebHook-Allowed-Origin`, nothing is recorded"
+                    .to_owned()
+            }
+            Self::LearnSecret { header } => format!(
+                "`{header}`, to a source without a secret: it is kept as the source's secret, and 200 gives it back; a \
+                 source that has one refuses another"
+            ),
+            Self::VisitSns { when, equals, url } => {
+                let (when, url) = (when.told(), url.told());
+                format!("{when} = `{equals}`, signed: a visit to {url} on a host of SNS, then 200; nothing is recorded")
+            }
         }
     }
 }
@@ -232,6 +283,8 @@ impl Reply {
     fn told(&self) -> String {
         match self {
             Self::Empty => "an empty body".to_owned(),
+            Self::NoContent => "no body (204)".to_owned(),
+            Self::Fixed(json) => format!("`{json}`"),
             Self::Text(field) => format!("{} as text", field.told()),
             Self::Json(name, field) => format!("{} as `{name}` in JSON", field.told()),
             Self::PlainAndEncryptedToken(_) => "`plainToken` and `encryptedToken` in JSON".to_owned(),

@@ -1,10 +1,11 @@
 //! Shops, payments, accounts.
 
 use super::super::scheme::{
-    Encoding, EventAnswer, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, TimeFrom,
+    Batch, Code, Encoding, EventAnswer, Field, Handshake, Hmac, Jwt, JwtAlgorithm, Reply, Scheme, SecretForm,
+    SignatureFrom, TimeFrom,
 };
 use super::super::{Provider, SecretSpec};
-use super::{HMAC, ROW, plain, seconds, text};
+use super::{HMAC, ROW, SECRET, plain, seconds, text};
 
 pub(super) const SHOPIFY: Provider = Provider {
     name: "shopify",
@@ -15,6 +16,7 @@ pub(super) const SHOPIFY: Provider = Provider {
         Hmac { signature: plain("Shopify-Hmac-Sha256", ""), encoding: Encoding::Base64, ..HMAC },
     ]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the app's client secret (API secret key); for webhooks made in the admin, the secret shown there",
         mistakes: &[("shpat_", "this is an access token; webhooks are signed with the app's client secret")],
@@ -51,6 +53,7 @@ pub(super) const STRIPE: Provider = Provider {
         ..HMAC
     }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the endpoint's Signing secret (Developers, Webhooks), all of whsec_...; `stripe listen` prints its own",
         mistakes: &[
@@ -70,6 +73,7 @@ pub(super) const ADYEN_PLATFORM: Provider = Provider {
     title: "Adyen (platform and management webhooks)",
     scheme: Scheme::Hmac(&[Hmac { signature: plain("HmacSignature", ""), encoding: Encoding::Base64, ..HMAC }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Hex,
         hint: "the webhook's HMAC key, 64 hexadecimal digits (Customer Area, Developers, Webhooks, Security)",
         mistakes: &[],
@@ -100,6 +104,7 @@ pub(super) const PADDLE: Provider = Provider {
         ..HMAC
     }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the notification destination's secret key, all of pdl_ntfset_...",
         mistakes: &[
@@ -117,6 +122,7 @@ pub(super) const RAZORPAY: Provider = Provider {
     title: "Razorpay",
     scheme: Scheme::Hmac(&[Hmac { signature: plain("X-Razorpay-Signature", ""), ..HMAC }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the secret typed when the webhook was set up, not the API key",
         mistakes: &[("rzp_", "this is an API key id; use the secret typed when the webhook was set up")],
@@ -156,5 +162,84 @@ pub(super) const XERO: Provider = Provider {
     event_type: &[&[Field::Json("events.*.eventCategory"), Field::Json("events.*.eventType")]],
     handshakes: &[Handshake::Verified { when: Field::Json("events"), equals: "[]", reply: Reply::Empty }],
     answer: EventAnswer::Empty,
+    ..ROW
+};
+
+// Adyen 16.0 (PyPI): the items' own fields are joined without escaping. The answer "[accepted]" is unverified, harmless.
+pub(super) const ADYEN: Provider = Provider {
+    name: "adyen",
+    title: "Adyen standard webhooks",
+    scheme: Scheme::Code(Code::Adyen),
+    secret: SecretSpec {
+        form: SecretForm::Hex,
+        hint: "the HMAC key of the webhook, in hexadecimal digits (Customer Area, Developers, Webhooks)",
+        ..SECRET
+    },
+    event_type: &[&[Field::Json("notificationItems.*.NotificationRequestItem.eventCode")]],
+    batch: Some(Batch {
+        form: None,
+        items: "notificationItems",
+        event_type: &[&[Field::Json("NotificationRequestItem.eventCode")]],
+        event_id: &[
+            &[
+                Field::Json("NotificationRequestItem.pspReference"),
+                Field::Json("NotificationRequestItem.eventCode"),
+                Field::Json("NotificationRequestItem.success"),
+                Field::Json("NotificationRequestItem.originalReference"),
+            ],
+            &[
+                Field::Json("NotificationRequestItem.pspReference"),
+                Field::Json("NotificationRequestItem.eventCode"),
+                Field::Json("NotificationRequestItem.success"),
+            ],
+        ],
+    }),
+    answer: EventAnswer::Text("[accepted]"),
+    ..ROW
+};
+
+// paypalrestsdk 1.13 and developer.paypal.com. The simulator signs with the webhook_id WEBHOOK_ID.
+pub(super) const PAYPAL: Provider = Provider {
+    name: "paypal",
+    title: "PayPal",
+    scheme: Scheme::Code(Code::PayPal),
+    secret: SecretSpec {
+        form: SecretForm::None,
+        hint: "there is none; the option webhook_id takes its place",
+        ..SECRET
+    },
+    event_type: &[&[Field::Json("event_type")]],
+    event_id: &[&[Field::Json("id")]],
+    forwards: &[
+        "PAYPAL-TRANSMISSION-ID",
+        "PAYPAL-TRANSMISSION-TIME",
+        "PAYPAL-TRANSMISSION-SIG",
+        "PAYPAL-CERT-URL",
+        "PAYPAL-AUTH-ALGO",
+        "PAYPAL-AUTH-VERSION",
+    ],
+    ..ROW
+};
+
+// A repetition and a new webhook may have the same bytes, so there is no id.
+pub(super) const PLAID: Provider = Provider {
+    name: "plaid",
+    title: "Plaid",
+    scheme: Scheme::Jwt(Jwt {
+        header: "Plaid-Verification",
+        algorithm: JwtAlgorithm::Es256,
+        body_claim: Some("request_body_sha256"),
+        max_age: Some(300),
+        needs_expiry: false,
+        plaid_keys: true,
+    }),
+    secret: SecretSpec {
+        hint: "the API secret of Plaid's dashboard, with which (and the option client_id) keys are fetched; none with the \
+               option jwk",
+        is_optional: true,
+        ..SECRET
+    },
+    event_type: &[&[Field::Json("webhook_type"), Field::Json("webhook_code")]],
+    forwards: &["Plaid-Verification"],
     ..ROW
 };

@@ -1,10 +1,11 @@
 //! Source code, tickets, operations.
 
-use super::super::Provider;
 use super::super::scheme::{
-    Algorithm, Field, Handshake, Hmac, Pick, Reply, Scheme, SignatureFrom, SignedTime, TimeFrom, TokenFrom, Unit,
+    Algorithm, Batch, Code, Field, Handshake, Hmac, Pick, Reply, Scheme, SecretForm, SignatureFrom, SignedTime,
+    TimeFrom, TokenFrom, Unit,
 };
-use super::{HMAC, ROW, STANDARD, WHSEC, plain, text};
+use super::super::{Provider, SecretSpec};
+use super::{HMAC, ROW, SECRET, STANDARD, WHSEC, plain, text};
 
 pub(super) const GITHUB: Provider = Provider {
     name: "github",
@@ -136,5 +137,49 @@ pub(super) const VERCEL: Provider = Provider {
     secret: text("the webhook's secret, shown when it was made; for integrations the client secret"),
     event_type: &[&[Field::Json("type")]],
     event_id: &[&[Field::Json("id")]],
+    ..ROW
+};
+
+// The official validators of AWS for PHP and Node. Raw message delivery is not signed.
+pub(super) const AWS_SNS: Provider = Provider {
+    name: "aws-sns",
+    title: "Amazon SNS",
+    scheme: Scheme::Code(Code::AwsSns),
+    secret: SecretSpec { form: SecretForm::None, hint: "there is none; set the option topic_arn", ..SECRET },
+    event_type: &[&[Field::Json("Type")]],
+    event_id: &[&[Field::Json("MessageId")]],
+    handshakes: &[Handshake::VisitSns {
+        when: Field::Json("Type"),
+        equals: "SubscriptionConfirmation",
+        url: Field::Json("SubscribeURL"),
+    }],
+    forwards: &["x-amz-sns-message-type", "x-amz-sns-message-id", "x-amz-sns-topic-arn"],
+    ..ROW
+};
+
+// Nothing is signed: a secret in the query of the URL, or in a header that the subscription sets. Microsoft Entra
+// tokens are the provider `jwt` with the option jwk.
+pub(super) const AZURE_EVENT_GRID: Provider = Provider {
+    name: "azure-event-grid",
+    title: "Azure Event Grid",
+    scheme: Scheme::Token(TokenFrom::HeaderOrQuery("code")),
+    secret: text("a secret of your own: put ?code=<secret> at the end of the subscription's URL, or into a header"),
+    event_type: &[&[Field::Json("*.eventType")], &[Field::Json("*.type")], &[Field::Json("type")]],
+    event_id: &[&[Field::Json("*.id")], &[Field::Json("id")]],
+    batch: Some(Batch {
+        form: None,
+        items: "",
+        event_type: &[&[Field::Json("eventType")], &[Field::Json("type")]],
+        event_id: &[&[Field::Json("id")]],
+    }),
+    handshakes: &[
+        Handshake::Verified {
+            when: Field::Header("aeg-event-type"),
+            equals: "SubscriptionValidation",
+            reply: Reply::Json("validationResponse", Field::Json("0.data.validationCode")),
+        },
+        Handshake::CloudEvents,
+    ],
+    forwards: &["aeg-subscription-name", "aeg-delivery-count", "aeg-event-type"],
     ..ROW
 };

@@ -1,8 +1,8 @@
 //! Standard Webhooks and who uses it unchanged; schemes for senders that are not in the catalogue.
 
-use super::super::scheme::{Field, Scheme, SecretForm, TokenFrom};
+use super::super::scheme::{Algorithm, Field, Hmac, Scheme, SecretForm, SignatureFrom, TokenFrom};
 use super::super::{Provider, SecretSpec};
-use super::{ROW, STANDARD, SVIX_HEADERS, WHSEC, text};
+use super::{ROW, SECRET, STANDARD, SVIX_HEADERS, WHSEC, text};
 
 pub(super) const STANDARD_WEBHOOKS: Provider = Provider {
     name: "standard-webhooks",
@@ -40,6 +40,7 @@ pub(super) const OPENAI: Provider = Provider {
     title: "OpenAI",
     scheme: Scheme::Hmac(&[STANDARD]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::WhsecOrText,
         hint: "the webhook's signing secret, whsec_... (Settings, Project, Webhooks)",
         mistakes: &[("sk-", "this is an API key; use the signing secret of the webhook")],
@@ -63,6 +64,7 @@ pub(super) const BASIC_AUTH: Provider = Provider {
     title: "Basic authentication",
     scheme: Scheme::Token(TokenFrom::Basic),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::UserAndPassword,
         hint: "user name, colon, password: user:password",
         mistakes: &[],
@@ -84,7 +86,40 @@ pub(super) const NONE: Provider = Provider {
     name: "none",
     title: "No verification",
     scheme: Scheme::Open,
-    secret: SecretSpec { form: SecretForm::None, hint: "there is none", mistakes: &[] },
+    secret: SecretSpec { is_optional: false, form: SecretForm::None, hint: "there is none", mistakes: &[] },
+    general: true,
+    ..ROW
+};
+
+pub(super) const STANDARD_WEBHOOKS_V1A: Provider = Provider {
+    name: "standard-webhooks-v1a",
+    title: "Standard Webhooks (v1a, public key)",
+    scheme: Scheme::Hmac(&[Hmac {
+        algorithm: Algorithm::Ed25519,
+        signature: SignatureFrom::List { header: "webhook-signature", separator: b' ', label: "v1a," },
+        ..STANDARD
+    }]),
+    secret: SecretSpec {
+        form: SecretForm::Whpk,
+        hint: "the public key of the endpoint, whpk_ and base64 of 32 bytes",
+        mistakes: &[
+            ("whsec_", "this is a shared secret of v1; choose the provider standard-webhooks"),
+            ("whsk_", "this is a private key and belongs to the sender alone; use the public key, whpk_..."),
+        ],
+        ..SECRET
+    },
+    ..STANDARD_WEBHOOKS
+};
+
+pub(super) const JWT_PROVIDER: Provider = Provider {
+    name: "jwt",
+    title: "JSON Web Token",
+    scheme: Scheme::JwtFromOptions,
+    secret: SecretSpec {
+        hint: "the secret shared with the sender, for algorithms that begin with HS; none with the option jwk",
+        is_optional: true,
+        ..SECRET
+    },
     general: true,
     ..ROW
 };

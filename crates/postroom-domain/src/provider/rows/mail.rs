@@ -5,7 +5,7 @@ use super::super::scheme::{
     TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
-use super::{HMAC, ROW, SVIX_HEADERS, WHSEC, plain, text};
+use super::{HMAC, ROW, SECRET, SVIX_HEADERS, WHSEC, plain, text, untimed};
 
 // mandrill.zendesk.com articles 360039232513, 360038740014; checked against django-anymail.
 pub(super) const MANDRILL: Provider = Provider {
@@ -64,6 +64,7 @@ pub(super) const POSTMARK_BASIC_AUTH: Provider = Provider {
     title: "Postmark (user and password in the URL)",
     scheme: Scheme::Token(TokenFrom::Basic),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::UserAndPassword,
         hint: "the user and password of the webhook URL, as user:password",
         mistakes: &[],
@@ -79,5 +80,33 @@ pub(super) const RESEND: Provider = Provider {
     secret: WHSEC,
     event_type: &[&[Field::Json("type")]],
     event_id: &[&[Field::Header("svix-id")]],
+    ..ROW
+};
+
+// sendgrid 6.12 (PyPI). Its bodies end in CRLF, which is signed. There is no limit of age in its libraries.
+pub(super) const SENDGRID: Provider = Provider {
+    name: "sendgrid",
+    title: "SendGrid Event Webhook",
+    scheme: Scheme::Hmac(&[Hmac {
+        algorithm: Algorithm::EcdsaP256,
+        message: "{timestamp}{body}",
+        signature: plain("X-Twilio-Email-Event-Webhook-Signature", ""),
+        encoding: Encoding::Base64,
+        time: untimed("X-Twilio-Email-Event-Webhook-Timestamp"),
+    }]),
+    secret: SecretSpec {
+        form: SecretForm::EcdsaSpki,
+        hint: "the Verification Key (Settings, Mail Settings, Event Webhook, Signature Verification)",
+        mistakes: &[("SG.", "this is an API key; use the Verification Key of the event webhook")],
+        ..SECRET
+    },
+    event_type: &[&[Field::Json("*.event")]],
+    event_id: &[&[Field::Json("*.sg_event_id")]],
+    batch: Some(Batch {
+        form: None,
+        items: "",
+        event_type: &[&[Field::Json("event")]],
+        event_id: &[&[Field::Json("sg_event_id")]],
+    }),
     ..ROW
 };

@@ -1,11 +1,11 @@
 //! Chat, telephony, streams, support.
 
 use super::super::scheme::{
-    Algorithm, Batch, Encoding, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom, SignedTime, TimeFrom,
-    TokenFrom, Unit,
+    Algorithm, Batch, Code, Encoding, EventAnswer, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom,
+    SignedTime, TimeFrom, TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
-use super::{HMAC, ROW, plain, seconds, text};
+use super::{HMAC, ROW, SECRET, plain, seconds, text, untimed};
 
 pub(super) const SLACK: Provider = Provider {
     name: "slack",
@@ -17,6 +17,7 @@ pub(super) const SLACK: Provider = Provider {
         ..HMAC
     }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the app's Signing Secret (api.slack.com, Basic Information, App Credentials)",
         mistakes: &[
@@ -196,5 +197,74 @@ pub(super) const ZOOM: Provider = Provider {
         reply: Reply::PlainAndEncryptedToken(Field::Json("payload.plainToken")),
     }],
     forwards: &["x-zm-trackingid"],
+    ..ROW
+};
+
+// Interactions and webhook events share the scheme. Discord sends wrong signatures on purpose and wants 401.
+pub(super) const DISCORD: Provider = Provider {
+    name: "discord",
+    title: "Discord",
+    scheme: Scheme::Hmac(&[Hmac {
+        algorithm: Algorithm::Ed25519,
+        message: "{timestamp}{body}",
+        signature: plain("X-Signature-Ed25519", ""),
+        time: untimed("X-Signature-Timestamp"),
+        ..HMAC
+    }]),
+    secret: SecretSpec {
+        form: SecretForm::Ed25519Hex,
+        hint: "the application's Public Key, 64 hexadecimal digits (Developer Portal, General Information)",
+        ..SECRET
+    },
+    event_type: &[
+        &[Field::Json("event.type")],
+        &[Field::JsonMark("data.custom_id", "message_component")],
+        &[Field::JsonMark("data.name", "application_command")],
+    ],
+    // A webhook event has no id; its body holds the time at which it happened.
+    event_id: &[&[Field::Json("id")], &[Field::BodyDigest]],
+    handshakes: &[
+        Handshake::Verified { when: Field::Json("type"), equals: "0", reply: Reply::NoContent },
+        Handshake::VerifiedUnless {
+            when: Field::Json("type"),
+            equals: "1",
+            unless: Field::Json("event.type"),
+            reply: Reply::Fixed(r#"{"type":1}"#),
+        },
+    ],
+    answer: EventAnswer::NoContent,
+    ..ROW
+};
+
+// The status of a call is no event of its own (it is told again with every answer of ours), so only numbered callbacks
+// have an id. I-Twilio-Idempotency-Token is unverified, and only believed to be the same on a repetition.
+pub(super) const TWILIO: Provider = Provider {
+    name: "twilio",
+    title: "Twilio",
+    scheme: Scheme::Code(Code::Twilio),
+    secret: SecretSpec {
+        hint: "the account's Auth Token (Console, Account info), or the secret of a shared key",
+        mistakes: &[
+            ("AC", "this is the account's SID; use its Auth Token"),
+            ("SK", "this is the SID of an API key; use the account's Auth Token"),
+        ],
+        ..SECRET
+    },
+    event_type: &[
+        &[Field::FormMark("MessageSid", "message"), Field::Form("MessageStatus", "")],
+        &[Field::FormMark("MessageSid", "message"), Field::Form("SmsStatus", "")],
+        &[Field::FormMark("CallSid", "call"), Field::Form("CallStatus", "")],
+        &[Field::Json("type")],
+        &[Field::Json("*.type")],
+    ],
+    event_id: &[
+        &[Field::Header("I-Twilio-Idempotency-Token")],
+        &[Field::Form("MessageSid", ""), Field::Form("MessageStatus", "")],
+        &[Field::Form("MessageSid", ""), Field::Form("SmsStatus", "")],
+        &[Field::Form("CallSid", ""), Field::Form("CallStatus", ""), Field::Form("SequenceNumber", "")],
+        &[Field::Json("*.id")],
+    ],
+    forwards: &["X-Twilio-Signature", "X-Twilio-Webhooks-Signature-Settings"],
+    answer: EventAnswer::Empty,
     ..ROW
 };

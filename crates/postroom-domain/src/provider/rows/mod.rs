@@ -26,7 +26,7 @@ const ROW: Provider = Provider {
     name: "",
     title: "",
     scheme: Scheme::Open,
-    secret: SecretSpec { form: SecretForm::Text, hint: "", mistakes: &[] },
+    secret: SECRET,
     event_type: &[],
     event_id: &[],
     handshakes: &[],
@@ -36,12 +36,20 @@ const ROW: Provider = Provider {
     general: false,
 };
 
+/// A secret to start from.
+const SECRET: SecretSpec = SecretSpec { form: SecretForm::Text, hint: "", is_optional: false, mistakes: &[] };
+
 const fn plain(header: &'static str, prefix: &'static str) -> SignatureFrom<'static> {
     SignatureFrom::Plain { header, prefix }
 }
 
 const fn text(hint: &'static str) -> SecretSpec {
-    SecretSpec { form: SecretForm::Text, hint, mistakes: &[] }
+    SecretSpec { hint, ..SECRET }
+}
+
+/// A signed time in a header, in seconds, of which no limit is stated.
+const fn untimed(header: &'static str) -> Option<SignedTime<'static>> {
+    Some(SignedTime { from: TimeFrom::Header(header), unit: Unit::Seconds, past: None, future: None })
 }
 
 const fn seconds(from: TimeFrom<'static>, past: u32, future: Option<u32>) -> Option<SignedTime<'static>> {
@@ -67,6 +75,7 @@ const SVIX_HEADERS: Hmac<'static> = Hmac {
 
 /// A secret of Standard Webhooks.
 const WHSEC: SecretSpec = SecretSpec {
+    is_optional: false,
     form: SecretForm::Whsec,
     hint: "the signing secret of the endpoint, whsec_ and base64 of the key",
     mistakes: &[
@@ -77,11 +86,16 @@ const WHSEC: SecretSpec = SecretSpec {
 
 /// Every provider, by name; the general schemes come last.
 pub(super) static ALL: &[Provider] = &[
+    commerce::ADYEN,
     commerce::ADYEN_PLATFORM,
+    office::ASANA,
+    development::AWS_SNS,
+    development::AZURE_EVENT_GRID,
     development::BITBUCKET,
     office::CALENDLY,
     general::CLERK,
     commerce::COINBASE_COMMERCE,
+    messaging::DISCORD,
     office::DOCUSIGN,
     office::DROPBOX,
     development::GITHUB,
@@ -95,14 +109,18 @@ pub(super) static ALL: &[Provider] = &[
     mail::MAILGUN,
     mail::MANDRILL,
     messaging::META,
+    office::MONDAY,
     office::OKTA,
     general::OPENAI,
     commerce::PADDLE,
     development::PAGERDUTY,
+    commerce::PAYPAL,
+    commerce::PLAID,
     mail::POSTMARK_BASIC_AUTH,
     commerce::RAZORPAY,
     mail::RESEND,
     messaging::ROBLOX,
+    mail::SENDGRID,
     development::SENTRY,
     commerce::SHOPIFY,
     messaging::SLACK,
@@ -111,6 +129,7 @@ pub(super) static ALL: &[Provider] = &[
     general::SVIX,
     messaging::TELEGRAM,
     office::TRELLO,
+    messaging::TWILIO,
     messaging::TWITCH,
     office::TYPEFORM,
     development::VERCEL,
@@ -119,7 +138,9 @@ pub(super) static ALL: &[Provider] = &[
     messaging::ZENDESK,
     messaging::ZOOM,
     general::STANDARD_WEBHOOKS,
+    general::STANDARD_WEBHOOKS_V1A,
     general::HMAC_PROVIDER,
+    general::JWT_PROVIDER,
     general::BASIC_AUTH,
     general::TOKEN,
     general::NONE,

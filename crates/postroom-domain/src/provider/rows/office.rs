@@ -1,11 +1,11 @@
 //! Documents, forms, calendars, people.
 
 use super::super::scheme::{
-    Algorithm, Batch, Encoding, EventAnswer, Field, Handshake, Hmac, Reply, Scheme, SecretForm, SignatureFrom,
-    SignedTime, TimeFrom, TokenFrom, Unit,
+    Algorithm, Batch, Encoding, EventAnswer, Field, Handshake, Hmac, Jwt, JwtAlgorithm, Reply, Scheme, SecretForm,
+    SignatureFrom, SignedTime, TimeFrom, TokenFrom, Unit,
 };
 use super::super::{Provider, SecretSpec};
-use super::{HMAC, ROW, plain, seconds, text};
+use super::{HMAC, ROW, SECRET, plain, seconds, text};
 
 pub(super) const WORKOS: Provider = Provider {
     name: "workos",
@@ -22,6 +22,7 @@ pub(super) const WORKOS: Provider = Provider {
         ..HMAC
     }]),
     secret: SecretSpec {
+        is_optional: false,
         form: SecretForm::Text,
         hint: "the endpoint's Signing secret (WorkOS dashboard, Webhooks)",
         mistakes: &[("sk_", "this is an API key; use the webhook endpoint's signing secret")],
@@ -150,5 +151,51 @@ pub(super) const TYPEFORM: Provider = Provider {
     secret: text("the Secret of the webhook (Connect, Webhooks, Edit)"),
     event_type: &[&[Field::Json("event_type")]],
     event_id: &[&[Field::Json("event_id")]],
+    ..ROW
+};
+
+// developers.asana.com, webhooks guide: the secret comes once, in the handshake.
+pub(super) const ASANA: Provider = Provider {
+    name: "asana",
+    title: "Asana",
+    scheme: Scheme::Hmac(&[Hmac { signature: plain("X-Hook-Signature", ""), ..HMAC }]),
+    secret: SecretSpec {
+        hint: "the X-Hook-Secret of the handshake; leave it out, the source learns it when the webhook is created",
+        is_optional: true,
+        ..SECRET
+    },
+    event_type: &[&[Field::Json("events.*.resource.resource_type"), Field::Json("events.*.action")]],
+    // An event has no id, but the time at which it happened.
+    event_id: &[&[Field::BodyDigest]],
+    batch: Some(Batch {
+        form: None,
+        items: "events",
+        event_type: &[&[Field::Json("resource.resource_type"), Field::Json("action")]],
+        event_id: &[&[Field::BodyDigest]],
+    }),
+    handshakes: &[
+        Handshake::LearnSecret { header: "X-Hook-Secret" },
+        // A heartbeat.
+        Handshake::Verified { when: Field::Json("events"), equals: "[]", reply: Reply::Empty },
+    ],
+    ..ROW
+};
+
+// The challenge by which monday checks the URL may come unsigned (third parties agree); triggerUuid is unverified.
+pub(super) const MONDAY: Provider = Provider {
+    name: "monday",
+    title: "monday.com",
+    scheme: Scheme::Jwt(Jwt {
+        header: "Authorization",
+        algorithm: JwtAlgorithm::Hs256,
+        body_claim: None,
+        max_age: None,
+        needs_expiry: true,
+        plaid_keys: false,
+    }),
+    secret: text("the app's Signing Secret (Developer Center, Basic information); for some webhooks its Client Secret"),
+    event_type: &[&[Field::Json("event.type")]],
+    event_id: &[&[Field::Json("event.triggerUuid")]],
+    handshakes: &[Handshake::JsonEcho { member: "challenge", unless_header: "authorization" }],
     ..ROW
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use postroom_domain::RejectionId;
+use postroom_domain::{RejectionId, Secret, Timestamp};
 
 use crate::cells::Router;
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
@@ -30,6 +30,11 @@ impl Receiver for Router {
         let Some(first) = events.first() else { return Ok(Vec::new()) };
         let engine = self.of(scope(first.origin())).await?;
         engine.receiver.event_record_all(events).await
+    }
+
+    async fn source_learn(&self, source: &Source, secret: Secret, now: Timestamp) -> Result<bool> {
+        let engine = self.of(source.scope()).await?;
+        engine.receiver.source_learn(source, secret, now).await
     }
 
     async fn rejection_record(&self, rejection: NewRejection) -> Result<Option<RejectionId>> {

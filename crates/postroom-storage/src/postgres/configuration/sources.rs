@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postroom_domain::{SourceId, Timestamp};
+use postroom_domain::{Secret, SourceId, Timestamp};
 
 use super::secrets::{self, Secrets};
 use super::{one_by_one, room_for_one_more, taken};
@@ -101,6 +101,18 @@ impl Postgres {
         let rotated = rotate(&desk.transaction, &self.0.vault, scope, id, &rotation, now).await;
         self.shown(desk.end(rotated).await).await
     }
+
+    pub(in crate::postgres) async fn source_first_secret(
+        &self,
+        scope: &Scope,
+        id: SourceId,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let desk = self.desk(scope.org).await?;
+        let learned = learn(&desk.transaction, &self.0.vault, scope, id, secret, now).await;
+        self.shown(desk.end(learned).await).await
+    }
 }
 
 async fn create(
@@ -190,6 +202,25 @@ async fn rotate(
     owner.add(transaction, vault, &rotation.secret, now).await?;
     transaction.execute(TOUCH, bind![scope.org, row.source, at(now)]).await?;
     get_view(transaction, scope, id, now).await
+}
+
+/// The first secret of a source that has none; false if it has one.
+async fn learn(
+    transaction: &Transaction,
+    vault: &Vault,
+    scope: &Scope,
+    id: SourceId,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<bool> {
+    let row = changeable(transaction, scope, id).await?;
+    let owner = secrets_of(scope, row.source);
+    if owner.newest(transaction).await?.iter().any(|known| known.is_active(now)) {
+        return Ok(false);
+    }
+    owner.add(transaction, vault, secret, now).await?;
+    transaction.execute(TOUCH, bind![scope.org, row.source, at(now)]).await?;
+    Ok(true)
 }
 
 async fn find(transaction: &Transaction, scope: &Scope, sql: &str, id: SourceId) -> Result<SourceRow> {

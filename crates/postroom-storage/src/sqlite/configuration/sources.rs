@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postroom_domain::{SourceId, Timestamp};
+use postroom_domain::{Secret, SourceId, Timestamp};
 use rusqlite::params;
 
 use super::{SecretOwner, room_for_one_more, taken};
@@ -130,6 +130,25 @@ pub(in crate::sqlite) fn rotate(
     owner.add(connection, vault, &rotation.secret, now)?;
     connection.prepare_cached(TOUCH)?.execute((row.source, now.as_millis()))?;
     get(connection, scope, id, now)
+}
+
+/// The first secret of a source that has none; false if it has one.
+pub(in crate::sqlite) fn learn(
+    connection: &Connection,
+    vault: &Vault,
+    scope: &Scope,
+    id: SourceId,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<bool> {
+    let row = changeable(connection, scope, id)?;
+    let known = SecretRow::all(connection, SecretsOf::Source, row.source)?;
+    if known.iter().any(|secret| secret.is_active(now)) {
+        return Ok(false);
+    }
+    secrets(scope, row.source).add(connection, vault, secret, now)?;
+    connection.prepare_cached(TOUCH)?.execute((row.source, now.as_millis()))?;
+    Ok(true)
 }
 
 fn find(connection: &Connection, scope: &Scope, id: SourceId) -> Result<SourceRow> {

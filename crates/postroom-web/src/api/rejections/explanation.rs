@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use postroom_domain::Timestamp;
 use postroom_domain::verify::{Explanation, Outcome, Request, Verdict};
 use postroom_storage::Scope;
 use postroom_storage::api::{PageRequest, RejectedRequest, RejectionView};
@@ -57,6 +59,14 @@ pub(super) struct CheckJson {
 }
 
 /// Explains a rejected request as its source is set up now, judged at the time of its arrival.
+/// The key that a rejected request names, if it names one that can be had.
+async fn key(state: &Web, source: &Source, request: &RejectedRequest, url: &str, at: Timestamp) -> Option<Bytes> {
+    let verifier = source.verifier.as_ref().ok()?;
+    let headers = header_map(&request.headers);
+    let request = Request { method: &request.method, url, headers: &headers, body: &request.body };
+    state.keys.verify(verifier, &request, at, state.now()).await.ok()?.1
+}
+
 pub(super) async fn explain(
     state: &Web,
     scope: &Scope,
@@ -66,14 +76,16 @@ pub(super) async fn explain(
     let Some(source) = super::source(state, scope, view.source).await? else { return Ok(None) };
     let others = others(state, scope, &source).await?;
     let (url, at) = (format!("{}{}", state.app.public_url, request.path), view.received_at);
+    let key = key(state, &source, &request, &url, at).await;
     // Trying what usually goes wrong computes a few hundred hashes of the body: not on a thread that carries others.
     let explain = move || {
         let headers = header_map(&request.headers);
         let request = Request { method: &request.method, url: &url, headers: &headers, body: &request.body };
-        let mut told = source.verifier.as_ref().ok()?.explain(&request, at);
+        let mut told = source.verifier.as_ref().ok()?.explain_with_key(&request, key.as_deref(), at);
         let verifies = |other: &&Arc<Source>| {
             let verifier = other.verifier.as_ref().ok().filter(|verifier| verifier.provider().needs_secret());
-            verifier.is_some_and(|verifier| !matches!(verifier.verify(&request, at), Outcome::Refused(_)))
+            let verifies = |outcome| matches!(outcome, Outcome::Verified(_) | Outcome::Handshake(_));
+            verifier.is_some_and(|verifier| verifies(verifier.verify(&request, at)))
         };
         if told.verdict == Verdict::Invalid
             && let Some(other) = others.iter().find(verifies)

@@ -210,19 +210,22 @@ async fn again(state: &Web, scope: &Scope, id: RejectionId, sources: &mut Source
         }
     };
     let headers = header_map(&request.headers);
-    let verified = verify_again(state, &source, &request, &headers, view.received_at)?;
+    let verified = verify_again(state, &source, &request, &headers, view.received_at).await?;
     let forwarded = source.verifier.as_ref().map(|verifier| ingest::forwarded(verifier, &headers)).unwrap_or_default();
-    let mut event = NewEvent::received(source, verified, forwarded, request.body, state.now());
-    if let Ok(own) = ExternalId::parse(&id.to_string()) {
-        event = event.or_known_as(own);
-    }
-    let recorded = state.app.storage.receiver.event_record(event).await;
-    let recorded = recorded.map_err(|error| Problem::from_storage(error, state.now()))?;
+    let events = NewEvent::all_received(&source, verified, &forwarded, request.body, state.now());
+    let known = |(place, event): (usize, NewEvent)| {
+        let own = if place == 0 { id.to_string() } else { format!("{id}:{place}") };
+        match ExternalId::parse(&own) {
+            Ok(own) => event.or_known_as(own),
+            Err(_) => event,
+        }
+    };
+    let recorded = ingest::record(state, events.into_iter().enumerate().map(known).collect()).await?;
     state.app.storage.api.rejection_resolve(scope, id, recorded.id).await?;
     Ok(Reverified { event_id: recorded.id, duplicate: recorded.duplicate })
 }
 
-fn verify_again(
+async fn verify_again(
     state: &Web,
     source: &Source,
     request: &RejectedRequest,
@@ -236,9 +239,13 @@ fn verify_again(
         .map_err(|errors| still(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let url = format!("{}{}", state.app.public_url, request.path);
     let request = verify::Request { method: &request.method, url: &url, headers, body: &request.body };
-    match verifier.verify(&request, received_at) {
+    let outcome = state.keys.verify(verifier, &request, received_at, state.now()).await;
+    match outcome.map_err(|why| still(format!("the key that the request names can not be had: {why}")))?.0 {
         Outcome::Verified(verified) => Ok(verified),
         Outcome::Refused(refusal) => Err(still(format!("the check {} still fails", refusal.check()))),
-        Outcome::Handshake(_) => Err(still("the request was a provider's handshake, which is no event".to_owned())),
+        Outcome::NeedsKey(_) => Err(still("the request needs a key".to_owned())),
+        Outcome::Handshake(_) | Outcome::Learned { .. } | Outcome::Confirm(_) => {
+            Err(still("the request was a provider's handshake, which is no event".to_owned()))
+        }
     }
 }
