@@ -20,7 +20,8 @@ pub fn secret(name: &str) -> Secret {
     }
 }
 
-/// The `n`-th sample webhook of a provider, signed as the provider would for a source with these options at `url`.
+/// The `n`-th sample webhook of a provider, signed as the provider would for a source with these options at `url`. Where the source
+/// holds a public key only, `secret` is the private one.
 ///
 /// # Errors
 /// When there is no such provider, it has no such sample, or the secret is not of its form.
@@ -41,8 +42,7 @@ pub fn webhook(
             format!("there is no such sample of {name}; there are {}", kinds.join(", "))
         }
     })?;
-    let needs = provider::find(name).is_some_and(provider::Provider::needs_secret);
-    sign(name, options, secret.filter(|_| needs), &payload, url, now).map_err(|errors| {
+    sign(name, options, secret, &payload, url, now).map_err(|errors| {
         let errors: Vec<String> =
             errors.iter().map(|error| format!("{}: {}", error.field, error.invalid.detail)).collect();
         anyhow::anyhow!("the sample of {name} cannot be signed: {}", errors.join("; "))

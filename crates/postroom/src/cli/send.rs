@@ -55,7 +55,7 @@ pub struct SendArgs {
     /// With --provider: the source's URL; asks the server nothing
     #[arg(long, value_name = "URL", requires = "provider", group = "address")]
     to: Option<String>,
-    /// With --provider: the source's secret
+    /// With --provider: the source's secret, or the private key where the source has the public one only
     #[arg(long, value_name = "SECRET", requires = "provider", group = "key", allow_hyphen_values = true)]
     secret: Option<String>,
     /// With --provider: a file that holds the source's secret; - reads standard input
@@ -204,7 +204,9 @@ impl Sample {
         let (kind, url, secret) = (self.kind.as_deref(), self.url.as_str(), self.secret.as_ref());
         let number = self.first + number;
         let signed = samples::webhook(self.provider.name, kind, number, url, &self.options, secret, now())?;
-        let path = &self.url[url::Position::BeforePath..];
+        // Where the secret stands in the query, signing has put it there.
+        let signed_url = Url::parse(&signed.url)?;
+        let path = &signed_url[url::Position::BeforePath..];
         self.client.send_signed(path, signed.headers, signed.body.into()).await
     }
 }

@@ -66,7 +66,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
         Guide {
             url: "developer.paypal.com, Apps & Credentials, the app, Webhooks: add the URL.",
             secret: "There is none: PayPal signs with a certificate. What is needed is the Webhook ID, shown beside the URL \
-                     after it was added; it is not sent with a request.",
+                     after it was added: give it to the source as the option webhook_id. It is not sent with a request.",
             events: "Choose them with the URL, such as PAYMENT.CAPTURE.COMPLETED.",
             delivery: "2xx. Up to 25 tries in 3 days.",
             notes: &[
@@ -149,7 +149,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "The field webhook of /link/token/create, or /item/webhook/update for an existing item. There is no list in \
                   the dashboard.",
             secret: "There is no shared secret: each request carries a signed token, whose public key is fetched from Plaid's \
-                     API with your client id and secret.",
+                     API with the option client_id and the API secret of the dashboard (or given as the option jwk).",
             events: "Every webhook of the products in use arrives, such as TRANSACTIONS.SYNC_UPDATES_AVAILABLE.",
             delivery: "200 within 10 s. It tries again for 24 hours.",
             notes: &["It sends no id of an event, so its repetitions cannot be recognised."],

@@ -127,8 +127,8 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
         Guide {
             url: "The topic, Create subscription, protocol HTTPS, endpoint the source's URL; leave raw message delivery off. \
                   The confirmation that SNS sends then is verified and confirmed by Postroom itself.",
-            secret: "There is none: SNS signs with a certificate of Amazon's. Say which topics may send, because any AWS \
-                     customer can get a valid signature.",
+            secret: "There is none: SNS signs with a certificate of Amazon's. Give the source the topic as the option \
+                     topic_arn, because any customer of AWS can get a valid signature.",
             events: "Whatever is published to the topic. Filter with a subscription filter policy.",
             delivery: "2xx within 15 s; retries follow the topic's delivery policy.",
             notes: &[
@@ -142,9 +142,10 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
     (
         "azure-event-grid",
         Guide {
-            url: "The topic or resource, Events, Event Subscription, endpoint type Web Hook. The validation that Azure sends \
-                  then is answered by Postroom.",
-            secret: "Event Grid does not sign. Add a delivery property: a header with a secret value that you make up.",
+            url: "The topic or resource, Events, Event Subscription, endpoint type Web Hook: the source's URL with ?code= and \
+                  the secret at its end. The validation that Azure sends then is answered by Postroom.",
+            secret: "Event Grid does not sign: make a secret up. It stands in the URL's query, or in a header that a delivery \
+                     property sets and the option header names.",
             events: "Choose the event types in the subscription; CloudEvents and the Event Grid schema both work.",
             delivery: "200 to 204 within 30 s.",
             notes: &["The secret proves the sender and not the body."],

@@ -70,7 +70,7 @@ pub fn page(provider: &Provider) -> String {
     let _ = write!(
         text,
         "\n## Try it\n\nWithout an account there: make the source, check a signed sample step by step, send it, and hand what \
-         arrives to a program on your computer. The secret here is an example; yours works in its place.\n\n```sh\n{}\n```\n",
+         arrives to a program on your computer. Secrets, keys and ids here are examples; yours work in their place.\n\n```sh\n{}\n```\n",
         guide.commands.join("\n")
     );
     if !guide.unverified.is_empty() {

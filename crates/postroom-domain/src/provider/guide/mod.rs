@@ -6,6 +6,7 @@
 
 mod commerce;
 mod development;
+mod example;
 mod general;
 mod mail;
 mod markdown;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 pub use markdown::{index, page};
 
-use super::scheme::{EventAnswer, Field, Handshake, Reply, SecretForm};
+use super::scheme::{EventAnswer, Field, Handshake, Reply};
 use super::{Description, Provider};
 
 /// A menu path that was written from memory: menus move.
@@ -99,78 +100,27 @@ impl Provider {
         Guided { description: self.describe(), guide: view }
     }
 
-    /// A secret of the provider's form, for examples.
-    #[must_use]
-    pub fn example_secret(&self) -> Option<&'static str> {
-        Some(match self.secret.form {
-            SecretForm::None => return None,
-            SecretForm::Text if self.name == "stripe" => "whsec_an_example",
-            SecretForm::Text => "an-example-secret",
-            SecretForm::Hex => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-            SecretForm::Base64 => "ZXhhbXBsZS1zZWNyZXQta2V5",
-            SecretForm::Whsec | SecretForm::WhsecOrText => "whsec_ZXhhbXBsZS1zZWNyZXQta2V5LW9mLW91cnM=",
-            SecretForm::UserAndPassword => "postroom:an-example-password",
-            SecretForm::Ed25519Hex => "4f563f05745fee1f9ed60948d4c353b91d15d158373693daa37baa445f595b29",
-            SecretForm::Whpk => "whpk_T1Y/BXRf7h+e1glI1MNTuR0V0Vg3NpPao3uqRF9ZWyk=",
-            SecretForm::EcdsaSpki => {
-                "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEmwkvcKrWfoO9ZchcKitk6nLZo5ugeKpfZKfjoZQegDRYjVCQmOhaXFjnzujNdb4KFc+UNRMtTW9BEKWeIRvl0g=="
-            }
-        })
-    }
-
-    /// Options without which the provider means nothing, for examples.
-    #[must_use]
-    pub fn example_options(&self) -> &'static [(&'static str, &'static str)] {
-        match self.name {
-            "hmac" => &[("signature_header", "X-Signature")],
-            "token" => &[("header", "X-Token")],
-            "paypal" => &[("webhook_id", "4JH86294D6297924G")],
-            _ => &[],
-        }
-    }
-
     fn commands(&self) -> Vec<String> {
-        let name = self.name;
-        let secret = self.example_secret().map(|secret| format!(" --secret {secret}")).unwrap_or_default();
-        let options: String =
-            self.example_options().iter().map(|(option, value)| format!(" --option {option}={value}")).collect();
+        let (name, example) = (self.name, example::of(self));
+        let option = |(name, value): &(&str, &str)| format!(" --option {}", quoted(&format!("{name}={value}")));
+        let options: String = example.options.iter().map(option).collect();
+        let with = |secret: Option<&str>| secret.map(|secret| format!(" --secret {secret}")).unwrap_or_default();
+        let (signing, checking) = (with(example.signing.or(example.secret)), with(example.secret));
         let url = if self.signs_url() { format!(" --url {EXAMPLE_URL}/{name}") } else { String::new() };
-        if self.is_asymmetric() {
-            return self.commands_with_key(&options);
-        }
-        let create = match self.example_secret() {
+        let create = match example.secret {
             Some(secret) => format!("echo {secret} | postroom sources create --provider {name} --secret-file -"),
             None => format!("postroom sources create --provider {name}"),
         };
-        vec![
+        let mut commands: Vec<String> = example.before.iter().map(|&command| command.to_owned()).collect();
+        commands.extend([
             format!("{create}{options}"),
             format!(
-                "postroom sign --provider {name}{secret}{options}{url} | postroom verify --provider {name}{secret}{options}"
+                "postroom sign --provider {name}{signing}{options}{url} | postroom verify --provider {name}{checking}{options}"
             ),
-            format!("postroom send --provider {name} --source {name}{secret}"),
+            format!("postroom send --provider {name} --source {name}{signing}"),
             format!("postroom listen {name} --forward-to http://localhost:3000/webhook"),
-        ]
-    }
-
-    /// The same where samples are signed with a private key and checked with what belongs to it.
-    fn commands_with_key(&self, options: &str) -> Vec<String> {
-        let name = self.name;
-        let (given, file) = match self.secret.form {
-            SecretForm::None => (" --option cert_pem=@public.pem", "public.pem"),
-            SecretForm::Text => (" --option jwk=@public.jwk", "public.jwk"),
-            _ => (" --secret \"$(cat public.txt)\"", "public.txt"),
-        };
-        let create = match self.secret.form {
-            SecretForm::None | SecretForm::Text => format!("postroom sources create --provider {name}{options}{given}"),
-            _ => format!("postroom sources create --provider {name} --secret-file {file}"),
-        };
-        let request = "request.http";
-        vec![
-            format!("postroom sign --provider {name}{options} --public {file} > {request}"),
-            format!("postroom verify --provider {name}{options}{given} --request {request}"),
-            create,
-            format!("postroom listen {name} --forward-to http://localhost:3000/webhook"),
-        ]
+        ]);
+        commands
     }
 
     /// What an event's repetition is recognised by.
@@ -191,16 +141,14 @@ impl Provider {
             answers.push("several events in one request: each becomes one here, all of them or none".to_owned());
         }
         answers.push(match self.known_by() {
-            Some(fields) => format!("the same event again ({fields}): 200 as well, and nothing is delivered twice"),
-            None if self.general => {
-                "the same event again, where an option says what its id is: 200 as well, and nothing \
-                                     is delivered twice"
-                    .to_owned()
-            }
+            Some(fields) => format!("the same event again ({fields}): the same answer, and nothing is delivered twice"),
+            None if self.general => "the same event again, where an option says what its id is: the same answer, and \
+                                     nothing is delivered twice"
+                .to_owned(),
             None => "the same event again: it has no id to know it by, so it is another event".to_owned(),
         });
         answers.extend(self.handshakes.iter().map(Handshake::told));
-        if self.needs_secret() {
+        if self.scheme_kind() != "none" {
             answers.push(
                 "what does not verify: 401, kept under `/v1/rejections` with the check that failed and the likely cause"
                     .to_owned(),
@@ -208,6 +156,11 @@ impl Provider {
         }
         answers
     }
+}
+
+/// One word for a shell.
+fn quoted(text: &str) -> String {
+    if text.contains(['{', '"', ' ']) { format!("'{text}'") } else { text.to_owned() }
 }
 
 impl Field<'_> {
@@ -237,57 +190,58 @@ impl EventAnswer {
 
 impl Handshake {
     fn told(&self) -> String {
-        match self {
-            Self::Probe { method } => format!("{method} without a signature: 200, nothing is recorded"),
-            Self::Echo { method, query } => {
-                format!("{method} with `?{query}=`: 200 with that value, nothing is recorded")
-            }
-            Self::HubChallenge => {
-                "GET with `hub.mode=subscribe` and the option `verify_token`: 200 with `hub.challenge`".to_owned()
-            }
+        let (request, answer) = match self {
+            Self::Probe { method } => (format!("{method} without a signature"), "200".to_owned()),
+            Self::Echo { method, query } => (format!("{method} with `?{query}=`"), "200 with that value".to_owned()),
+            Self::HubChallenge => (
+                "GET with `hub.mode=subscribe` and the option `verify_token`".to_owned(),
+                "200 with `hub.challenge`".to_owned(),
+            ),
             Self::PublicKey { key, .. } => {
-                format!("its test, signed with the key `{key}` that everybody knows: 200, nothing is recorded")
+                (format!("its test, signed with the key `{key}` that everybody knows"), "200".to_owned())
             }
             Self::Verified { when, equals, reply } => {
-                format!("{} = `{equals}`, signed: 200 with {}, nothing is recorded", when.told(), reply.told())
+                (format!("{} = `{equals}`, proved like any request", when.told()), reply.told())
             }
-            Self::VerifiedHas { has, reply } => {
-                format!("{}, verified: 200 with {}, nothing is recorded", has.told(), reply.told())
-            }
-            Self::VerifiedUnless { when, equals, unless, reply } => {
-                let (when, unless, reply) = (when.told(), unless.told(), reply.told());
-                format!("{when} = `{equals}` without {unless}, signed: 200 with {reply}, nothing is recorded")
-            }
+            Self::VerifiedHas { has, reply } => (format!("{}, proved like any request", has.told()), reply.told()),
+            Self::VerifiedUnless { when, equals, unless, reply } => (
+                format!("{} = `{equals}` without {}, proved like any request", when.told(), unless.told()),
+                reply.told(),
+            ),
             Self::JsonEcho { member, .. } => {
-                format!(
-                    "a JSON object of nothing but `{member}`, signed or not: 200 with the same, nothing is recorded"
-                )
+                (format!("a JSON object of nothing but `{member}`, without a token"), "200 with the same".to_owned())
             }
             Self::CloudEvents => {
-                "OPTIONS with `WebHook-Request-Origin`: 200 with `WebHook-Allowed-Origin`, nothing is recorded"
-                    .to_owned()
+                ("OPTIONS with `WebHook-Request-Origin`".to_owned(), "200 with `WebHook-Allowed-Origin`".to_owned())
             }
-            Self::LearnSecret { header } => format!(
-                "`{header}`, to a source without a secret: it is kept as the source's secret, and 200 gives it back; a \
-                 source that has one refuses another"
+            Self::LearnSecret { header } => (
+                format!(
+                    "header `{header}`, while the source has no secret (one that has a secret refuses it): it is kept as the secret"
+                ),
+                "200 with the same header".to_owned(),
             ),
-            Self::VisitSns { when, equals, url } => {
-                let (when, url) = (when.told(), url.told());
-                format!("{when} = `{equals}`, signed: a visit to {url} on a host of SNS, then 200; nothing is recorded")
-            }
-        }
+            Self::VisitSns { when, equals, url } => (
+                format!(
+                    "{} = `{equals}`, proved like any request: {} is visited, at Amazon only",
+                    when.told(),
+                    url.told()
+                ),
+                "200".to_owned(),
+            ),
+        };
+        format!("{request}: {answer}, nothing is recorded")
     }
 }
 
 impl Reply {
     fn told(&self) -> String {
         match self {
-            Self::Empty => "an empty body".to_owned(),
-            Self::NoContent => "no body (204)".to_owned(),
-            Self::Fixed(json) => format!("`{json}`"),
-            Self::Text(field) => format!("{} as text", field.told()),
-            Self::Json(name, field) => format!("{} as `{name}` in JSON", field.told()),
-            Self::PlainAndEncryptedToken(_) => "`plainToken` and `encryptedToken` in JSON".to_owned(),
+            Self::Empty => "200 with an empty body".to_owned(),
+            Self::Text(field) => format!("200 with {} as text", field.told()),
+            Self::NoContent => "204".to_owned(),
+            Self::Fixed(json) => format!("200 with `{json}`"),
+            Self::Json(name, field) => format!("200 with {} as `{name}` in JSON", field.told()),
+            Self::PlainAndEncryptedToken(_) => "200 with `plainToken` and `encryptedToken` in JSON".to_owned(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
         Guide {
             url: "The API's POST /webhooks with resource and target. Asana then sends a handshake to the URL, which Postroom \
                   answers while one is awaited.",
-            secret: "It arrives in that handshake (X-Hook-Secret); nobody types it.",
+            secret: "It arrives in that handshake (X-Hook-Secret): make the source without one, and it learns it.",
             events: "filters of the same call: resource type and action.",
             delivery: "2xx within 10 s. It tries for 24 hours, then deletes the webhook; an event may also be lost there.",
             notes: &["A request carries several events, or none: an empty one is a heartbeat."],
