@@ -253,8 +253,7 @@ fn code_summary(code: Code) -> &'static str {
 
 fn code_options(code: Code) -> Vec<OptionSpec> {
     match code {
-        Code::Adyen => Vec::new(),
-        Code::Twilio => vec![PUBLIC_URL],
+        Code::Adyen | Code::Twilio => Vec::new(),
         Code::AwsSns => {
             let topic = "the topic whose messages these are; without it any customer of AWS can send here";
             [&[OptionSpec::text("topic_arn", topic)], CERTIFICATES.as_slice()].concat()

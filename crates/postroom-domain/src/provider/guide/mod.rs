@@ -266,6 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn an_option_stands_there_once() {
+        for provider in all() {
+            let mut names: Vec<&str> = provider.options().iter().map(|option| option.name).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}", provider.name);
+        }
+    }
+
+    #[test]
     fn who_signs_the_url_says_so() {
         for provider in all().iter().filter(|provider| provider.signs_url() && !provider.general) {
             assert!(find(provider.name).unwrap().url.contains("signs this URL"), "{}", provider.name);
