@@ -3,6 +3,7 @@
 // The libraries stand where scripts/with-sdks put them: in the folder that POSTROOM_TEST_SDKS names.
 
 import crypto from "node:crypto";
+import { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import path from "node:path";
 import readline from "node:readline";
@@ -34,6 +35,21 @@ require("@shopify/shopify-api/adapters/node");
 const { shopifyApi } = require("@shopify/shopify-api");
 const { LinearWebhookClient } = await load("@linear/sdk/dist/webhooks/index.mjs");
 const github = await load("@octokit/webhooks-methods/dist-node/index.js");
+
+// It fetches the certificate; here that is always the one of the test.
+const https = require("https");
+const SnsValidator = require("sns-validator");
+const sns = (certificate) => {
+  https.get = (url, answer) => {
+    const response = new EventEmitter();
+    response.statusCode = 200;
+    answer(response);
+    response.emit("data", Buffer.from(certificate));
+    response.emit("end");
+    return new EventEmitter();
+  };
+  return new SnsValidator();
+};
 
 const stripe = new Stripe("sk_test_none");
 const workos = new WorkOS("sk_test_none");
@@ -87,6 +103,13 @@ const providers = {
       return true;
     },
   },
+  "aws-sns": {
+    verified_by: "sns-validator",
+    verify: (r) =>
+      new Promise((right, wrong) => {
+        sns(r.options.cert_pem).validate(r.text, (error) => (error ? wrong(error) : right(true)));
+      }),
+  },
   workos: {
     signed_by: "@workos-inc/node",
     async sign(r) {
@@ -102,6 +125,7 @@ class Received {
   constructor(asked) {
     this.provider = asked.provider;
     this.secret = asked.secret ?? "";
+    this.options = asked.options ?? {};
     this.method = asked.method ?? "POST";
     this.url = asked.url ?? "";
     this.headers = asked.headers ?? [];
@@ -133,7 +157,7 @@ async function answer(asked) {
   now = asked.now;
   if (asked.do === "sign") {
     await known.sign(request);
-    return { headers: request.headers, body: request.body.toString("base64") };
+    return { url: request.url, headers: request.headers, body: request.body.toString("base64") };
   }
   try {
     const valid = await known.verify(request);

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import zlib
 from datetime import datetime, timezone
 from urllib.parse import parse_qsl, quote
 
@@ -57,6 +58,7 @@ class Request:
     def __init__(self, asked):
         self.provider = asked["provider"]
         self.secret = asked.get("secret") or ""
+        self.private = asked.get("private") or ""
         self.options = asked.get("options") or {}
         self.method = asked.get("method", "POST")
         self.url = asked.get("url", "")
@@ -110,6 +112,7 @@ def body_alone(name, header, encode=bytes.hex, prefix="", algorithm=hashlib.sha2
         r.put(header, prefix + encode(mac(r, r.body, algorithm=algorithm)))
 
 
+body_alone("asana", "X-Hook-Signature")
 body_alone("bitbucket", "X-Hub-Signature", prefix="sha256=")
 body_alone("coinbase-commerce", "X-CC-Webhook-Signature")
 body_alone("docusign", "X-DocuSign-Signature-1", b64)
@@ -191,7 +194,71 @@ def _(r):
     r.body = json.dumps(body, separators=(",", ":")).encode()
 
 
+@signs("paypal")
+def _(r):
+    name, at = r.id("PAYPAL-TRANSMISSION-ID"), rfc3339(r, 0)
+    message = f"{name}|{at}|{r.options['webhook_id']}|{zlib.crc32(r.body)}"
+    r.put("PAYPAL-TRANSMISSION-TIME", at)
+    r.put("PAYPAL-AUTH-ALGO", "SHA256withRSA")
+    r.put("PAYPAL-CERT-URL", "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77")
+    r.put("PAYPAL-TRANSMISSION-SIG", b64(rsa(r, message.encode())))
+
+
+@signs("aws-sns")
+def _(r):
+    from cryptography.hazmat.primitives import hashes
+
+    message = json.loads(r.body)
+    message.setdefault("SignatureVersion", "2")
+    message["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-7506a1e35b36ef5a.pem"
+    names = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
+    if message["Type"] == "Notification":
+        names = [name for name in names if name not in ("SubscribeURL", "Token")]
+    signed = "".join(f"{name}\n{message[name]}\n" for name in names if name in message)
+    algorithm = hashes.SHA1() if message["SignatureVersion"] == "1" else hashes.SHA256()
+    message["Signature"] = b64(rsa(r, signed.encode(), algorithm))
+    r.body = json.dumps(message).encode()
+    r.put("x-amz-sns-message-type", message["Type"])
+
+
+def rsa(request, message, algorithm=None):
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    key = serialization.load_pem_private_key(request.private.encode(), None)
+    return key.sign(message, padding.PKCS1v15(), algorithm or hashes.SHA256())
+
+
+@signs("plaid", by="PyJWT")
+def _(r):
+    import jwt
+
+    claims = {"iat": r.seconds, "request_body_sha256": hashlib.sha256(r.body).hexdigest()}
+    kid = json.loads(r.options["jwk"])["kid"]
+    r.put("Plaid-Verification", jwt.encode(claims, r.private, "ES256", {"kid": kid}))
+
+
+@signs("monday", by="PyJWT")
+def _(r):
+    import jwt
+
+    claims = {"accountId": 8675309, "userId": 9603417, "aud": r.url, "iat": r.seconds, "exp": r.seconds + 300}
+    r.put("Authorization", jwt.encode(claims, r.secret, "HS256"))
+
+
+@verifies("monday", by="PyJWT")
+def _(r):
+    import jwt
+
+    jwt.decode(r.header("Authorization"), r.secret, ["HS256"], {"verify_aud": False})
+
+
 # Secrets that are sent as they are.
+
+
+@signs("azure-event-grid")
+def _(r):
+    r.url += "&code=" + quote(r.secret, safe="")
 
 
 @signs("gitlab-token")
@@ -361,6 +428,103 @@ def _(r):
     return Signature.is_valid(signature, r.secret, r.text, r.url, r.method, "v3", at)
 
 
+def form(request):
+    """With every value of a name that stands there more than once, as the frameworks give it."""
+
+    class Fields(dict):
+        def getlist(self, name):
+            return self[name]
+
+    fields = Fields()
+    for name, value in parse_qsl(request.text, keep_blank_values=True):
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+@signs("twilio", by="twilio")
+def _(r):
+    from twilio.request_validator import RequestValidator
+
+    fields = {} if "bodySHA256=" in r.url else form(r)
+    r.put("X-Twilio-Signature", RequestValidator(r.secret).compute_signature(r.url, fields))
+
+
+@verifies("twilio", by="twilio")
+def _(r):
+    from twilio.request_validator import RequestValidator, SIGNATURE_SETTINGS_HEADER, get_signature_algorithm
+
+    fields = r.text if "bodySHA256=" in r.url else form(r)
+    algorithm = get_signature_algorithm(r.header(SIGNATURE_SETTINGS_HEADER))
+    return RequestValidator(r.secret).validate(r.url, fields, r.header("X-Twilio-Signature"), algorithm)
+
+
+@signs("sendgrid", by="cryptography")
+def _(r):
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    at, key = str(r.seconds), serialization.load_pem_private_key(r.private.encode(), None)
+    r.put("X-Twilio-Email-Event-Webhook-Timestamp", at)
+    signature = key.sign(at.encode() + r.body, ec.ECDSA(hashes.SHA256()))
+    r.put("X-Twilio-Email-Event-Webhook-Signature", b64(signature))
+
+
+@verifies("sendgrid", by="sendgrid")
+def _(r):
+    from sendgrid.helpers.eventwebhook import EventWebhook
+
+    signature = r.header("X-Twilio-Email-Event-Webhook-Signature")
+    return EventWebhook(r.secret).verify_signature(
+        r.text, signature, r.header("X-Twilio-Email-Event-Webhook-Timestamp")
+    )
+
+
+@signs("discord", by="PyNaCl")
+def _(r):
+    from nacl.signing import SigningKey
+
+    at = str(r.seconds)
+    r.put("X-Signature-Timestamp", at)
+    r.put("X-Signature-Ed25519", SigningKey(bytes.fromhex(r.private)).sign(at.encode() + r.body).signature.hex())
+
+
+@verifies("discord", by="discord-interactions")
+def _(r):
+    from discord_interactions import verify_key
+
+    return verify_key(r.body, r.header("X-Signature-Ed25519"), r.header("X-Signature-Timestamp"), r.secret)
+
+
+@signs("standard-webhooks-v1a", by="PyNaCl")
+def _(r):
+    from nacl.signing import SigningKey
+
+    name, at = r.id("webhook-id"), str(r.seconds)
+    seed = base64.b64decode(r.private.removeprefix("whsk_"))[:32]
+    r.put("webhook-timestamp", at)
+    signature = SigningKey(seed).sign(f"{name}.{at}.".encode() + r.body).signature
+    r.put("webhook-signature", "v1a," + b64(signature))
+
+
+@signs("adyen", by="Adyen")
+def _(r):
+    from Adyen.util import generate_notification_sig
+
+    document = json.loads(r.body)
+    for item in document["notificationItems"]:
+        item = item["NotificationRequestItem"]
+        signature = generate_notification_sig(item, r.secret).decode()
+        item.setdefault("additionalData", {})["hmacSignature"] = signature
+    r.body = json.dumps(document).encode()
+
+
+@verifies("adyen", by="Adyen")
+def _(r):
+    from Adyen.util import is_valid_hmac_notification
+
+    return is_valid_hmac_notification(json.loads(r.body), r.secret) is True
+
+
 @verifies("square", by="squareup")
 def _(r):
     from square.utils.webhooks_helper import verify_signature
@@ -400,7 +564,7 @@ def answer(asked):
     with time_machine.travel(request.now / 1000, tick=False):
         if asked["do"] == "sign":
             known["sign"](request)
-            return {"headers": request.headers, "body": b64(request.body)}
+            return {"url": request.url, "headers": request.headers, "body": b64(request.body)}
         try:
             valid = known["verify"](request)
         except Exception as error:  # Each library has its own way to say no.

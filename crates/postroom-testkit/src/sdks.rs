@@ -23,6 +23,8 @@ pub struct Webhook {
     pub provider: String,
     /// The secret in the form in which the provider shows it.
     pub secret: String,
+    /// The key of its sender, where the secret (or an option) is only the public side of it.
+    pub private: String,
     /// What else its signature depends on, by name.
     pub options: Value,
     /// The HTTP method.
@@ -70,6 +72,7 @@ pub fn sign(webhook: &Webhook) -> Result<Webhook, String> {
     let pairs = answer["headers"].as_array().expect("headers").iter();
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     Ok(Webhook {
+        url: text(&answer["url"]),
         headers: pairs.map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
         body: STANDARD.decode(text(&answer["body"])).expect("base64"),
         ..webhook.clone()
@@ -92,6 +95,7 @@ fn ask(webhook: &Webhook, what: &str, by: &str) -> Value {
         "do": what,
         "provider": webhook.provider,
         "secret": webhook.secret,
+        "private": webhook.private,
         "options": webhook.options,
         "method": webhook.method,
         "url": webhook.url,

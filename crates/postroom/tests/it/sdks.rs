@@ -49,6 +49,7 @@ fn signed(name: &str) -> Webhook {
     let unsigned = Webhook {
         provider: name.to_owned(),
         secret: secret(name).to_owned(),
+        private: String::new(),
         options: json!({}),
         method: "POST".to_owned(),
         url: PUBLIC_URL.to_owned(),

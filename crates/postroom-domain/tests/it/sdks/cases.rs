@@ -75,6 +75,7 @@ pub fn unsigned(row: &Row, body: &str, now: Timestamp) -> Webhook {
     Webhook {
         provider: row.provider.to_owned(),
         secret: source.secret.unwrap_or_default().to_owned(),
+        private: String::new(),
         options: Value::Object(source.options),
         method: "POST".to_owned(),
         url: URL.to_owned(),
