@@ -142,6 +142,7 @@ impl Helper {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONWARNINGS", "ignore")
             .env(VARIABLE, folder)
             .current_dir(folder)
             .stdin(Stdio::piped())

@@ -36,7 +36,7 @@ const SEED: &str = "d34ec57c22e0dd9a808da60b53b1fcf414cfa861629c8e68ac114535578e
 const WHSK: &str = "whsk_007FfCLg3ZqAjaYLU7H89BTPqGFinI5orBFFNVeOeAhPVj8FdF/uH57WCUjUw1O5HRXRWDc2k9qje6pEX1lbKQ==";
 
 /// The private key with which `sign` plays a provider whose sources hold the public side only.
-fn private_key(provider: &str) -> Option<&'static str> {
+pub fn private_key(provider: &str) -> Option<&'static str> {
     match provider {
         "discord" => Some(SEED),
         "standard-webhooks-v1a" => Some(WHSK),

@@ -10,10 +10,10 @@ use super::{ROW, Row};
 use crate::support::{Source, at};
 
 /// The providers that are checked here alone.
-pub const PROVIDERS: [&str; 2] = ["mailgun", "none"];
+pub const PROVIDERS: [&str; 5] = ["adyen", "aws-sns", "azure-event-grid", "mailgun", "none"];
 
 fn accepted(webhook: &Webhook) -> bool {
-    !matches!(outcome(webhook), Outcome::Refused(_))
+    matches!(outcome(webhook), Outcome::Verified(_) | Outcome::Handshake(_) | Outcome::Confirm(_))
 }
 
 fn without(webhook: &Webhook, name: &str) -> Webhook {
@@ -167,4 +167,150 @@ fn openai_takes_a_secret_that_is_plain_text_and_ours_is_read_in_the_same_way() {
 #[test]
 fn nobody_signs_for_the_provider_none_and_everything_passes() {
     assert!(accepted(&unsigned(&Row { provider: "none", ..ROW }, "{}", at(0))));
+}
+
+fn text_of_sample(provider: &str) -> String {
+    let body = sample(provider, None, 1, at(0)).expect("a sample").body;
+    String::from_utf8(body).expect("text")
+}
+
+/// The same webhook with a member of its JSON changed.
+fn member(webhook: &Webhook, path: &str, value: Value) -> Webhook {
+    let mut body: Value = serde_json::from_slice(&webhook.body).expect("JSON");
+    *body.pointer_mut(path).unwrap_or_else(|| panic!("no {path}")) = value;
+    Webhook { body: body.to_string().into_bytes(), ..webhook.clone() }
+}
+
+#[test]
+fn adyen_signs_eight_fields_of_each_item_and_each_item_has_to_be_right() {
+    let right = signed("adyen", &text_of_sample("adyen"));
+    let item = "/notificationItems/0/NotificationRequestItem";
+    assert!(accepted(&right));
+    assert_eq!(sdks::verify(&right), Ok(()));
+    for (path, value) in [
+        ("/pspReference", "other"),
+        ("/merchantAccountCode", "other"),
+        ("/merchantReference", "\u{1f4e6}"),
+        ("/amount/value", "4300"),
+        ("/amount/currency", "USD"),
+        ("/eventCode", "REFUND"),
+        ("/success", "false"),
+        ("/additionalData/hmacSignature", "AAAA"),
+    ] {
+        let changed = member(&right, &format!("{item}{path}"), value.into());
+        assert!(!accepted(&changed), "{path}");
+        assert!(sdks::verify(&changed).is_err(), "{path}: its library");
+    }
+    let unsigned_field = member(&right, &format!("{item}/reason"), "other".into());
+    assert!(accepted(&unsigned_field));
+    assert_eq!(sdks::verify(&unsigned_field), Ok(()));
+    // Its library looks at the first item alone.
+    let mut two: Value = serde_json::from_slice(&right.body).expect("JSON");
+    let mut forged = two["notificationItems"][0].clone();
+    forged["NotificationRequestItem"]["amount"]["value"] = 1.into();
+    two["notificationItems"].as_array_mut().expect("a list").push(forged);
+    let two = Webhook { body: two.to_string().into_bytes(), ..right.clone() };
+    assert!(!accepted(&two));
+    assert_eq!(sdks::verify(&two), Ok(()));
+    let other = Webhook { secret: Source::of("adyen").other_secret().to_owned(), ..right.clone() };
+    assert!(!accepted(&other));
+    assert!(sdks::verify(&other).is_err());
+    for body in ["", "{}", r#"{"notificationItems":[]}"#, r#"{"notificationItems":[{}]}"#, "[]"] {
+        assert!(!accepted(&Webhook { body: body.into(), ..right.clone() }), "{body}");
+    }
+    let mut ours = unsigned(&Row { provider: "adyen", ..ROW }, "", at(0));
+    ours.body = Source::of("adyen").signed_sample(3, at(0)).body;
+    assert_eq!(sdks::verify(&ours), Ok(()), "what we sign");
+}
+
+#[test]
+fn sns_signs_the_fields_of_each_kind_of_message_with_either_hash() {
+    let notification = r#"{"Type":"Notification","MessageId":"22b80b92","TopicArn":"arn:aws:sns:eu-west-1:1:a",
+        "Subject":"Zo\u00eb \ud83d\udce6","Message":"{\"a\": 1}\n","Timestamp":"2026-01-01T00:00:00.000Z"}"#;
+    let confirmation = r#"{"Type":"SubscriptionConfirmation","MessageId":"165545c9","TopicArn":"arn:aws:sns:eu-west-1:1:a",
+        "Token":"2336412f37","Message":"You have chosen to subscribe","Timestamp":"2026-01-01T00:00:00.000Z",
+        "SubscribeURL":"https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=2336412f37"}"#;
+    let first = |body: &str| body.replacen('{', "{\"SignatureVersion\":\"1\",", 1);
+    let bare = notification.replace("\"Subject\":\"Zo\\u00eb \\ud83d\\udce6\",", "");
+    assert_ne!(bare, notification);
+    for body in [notification, &bare, confirmation, &first(notification), &first(confirmation)] {
+        let right = signed("aws-sns", body);
+        assert!(accepted(&right), "{body}: {:?}", outcome(&right));
+        assert_eq!(sdks::verify(&right), Ok(()), "{body}");
+        for (path, value) in [
+            ("/Message", "other"),
+            ("/MessageId", "other"),
+            ("/TopicArn", "arn:aws:sns:eu-west-1:2:b"),
+            ("/Timestamp", "2026-01-01T00:00:01.000Z"),
+            ("/Type", "UnsubscribeConfirmation"),
+            ("/Signature", "AAAA"),
+            ("/Signature", ""),
+            ("/SignatureVersion", "3"),
+            ("/SigningCertURL", "https://sns.eu-west-1.amazonaws.com.evil.example/x.pem"),
+            ("/SigningCertURL", "http://sns.eu-west-1.amazonaws.com/x.pem"),
+        ] {
+            let changed = member(&right, path, value.into());
+            assert!(!accepted(&changed), "{path} of {body}");
+            assert!(sdks::verify(&changed).is_err(), "{path} of {body}: its library");
+        }
+    }
+    let mut ours = unsigned(&Row { provider: "aws-sns", ..ROW }, "", at(0));
+    ours.body = Source::of("aws-sns").signed_sample(3, at(0)).body;
+    assert_eq!(sdks::verify(&ours), Ok(()), "what we sign");
+    for body in ["", "{}", "[]", "null", "\u{1f4e6}"] {
+        assert!(!accepted(&Webhook { body: body.into(), ..ours.clone() }), "{body}");
+    }
+}
+
+#[test]
+fn azure_event_grid_sends_its_secret_in_the_query_and_validates_the_url_with_it() {
+    let right = signed("azure-event-grid", &text_of_sample("azure-event-grid"));
+    assert!(accepted(&right));
+    let source = Source::of("azure-event-grid");
+    for url in [
+        crate::support::URL.to_owned(),
+        format!("{}&code=", crate::support::URL),
+        format!("{}0", right.url),
+        format!("{}&code={}", right.url, source.other_secret().replace(' ', "+")),
+    ] {
+        assert!(!accepted(&Webhook { url, ..right.clone() }));
+    }
+    assert!(!accepted(&Webhook { secret: source.other_secret().to_owned(), ..right }));
+
+    let body = r#"[{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent",
+        "data":{"validationCode":"512d38b6-c7b8-40c8-89fe-f46f9e9622b6"}}]"#;
+    let mut asked = signed("azure-event-grid", body);
+    asked.headers.push(("aeg-event-type".to_owned(), "SubscriptionValidation".to_owned()));
+    let Outcome::Handshake(answer) = outcome(&asked) else { panic!("{:?}", outcome(&asked)) };
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, br#"{"validationResponse":"512d38b6-c7b8-40c8-89fe-f46f9e9622b6"}"#);
+    assert!(!accepted(&Webhook { url: crate::support::URL.to_owned(), ..asked }), "no open echo");
+}
+
+#[test]
+fn twilio_signs_a_digest_of_the_body_in_the_url_and_ports_and_shared_keys_count() {
+    let json = r#"[{"specversion":"1.0","type":"com.twilio.messaging.message.delivered","id":"EZ1"}]"#;
+    let right = |url: &str, body: &str| {
+        let unsigned = unsigned(&Row { provider: "twilio", ..ROW }, body, at(0));
+        sdks::sign(&Webhook { url: url.to_owned(), ..unsigned }).expect("it signs")
+    };
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, json.as_bytes());
+    let url = format!("https://hooks.example.com/in/a/b?bodySHA256={}", hex::encode(sha256));
+    let signed = right(&url, json);
+    for (webhook, valid) in [
+        (signed.clone(), true),
+        (Webhook { body: b"[]".to_vec(), ..signed.clone() }, false),
+        (Webhook { url: url.replace("/b?", "/c?"), ..signed.clone() }, false),
+        (Webhook { url: url.replace("example.com", "example.com:443"), ..signed.clone() }, true),
+        (right(&url.replace("example.com", "example.com:443"), json), true),
+        (with(&signed, "X-Twilio-Webhooks-Signature-Settings", "key=k,algorithm=HMAC_SHA1"), true),
+        (with(&signed, "X-Twilio-Webhooks-Signature-Settings", "key=k,algorithm=HMAC_SHA256"), false),
+        (with(&signed, "X-Twilio-Webhooks-Signature-Settings", "key=k,algorithm=NEW"), false),
+    ] {
+        assert_eq!(accepted(&webhook), valid, "{} {:?}", webhook.url, webhook.headers);
+        assert_eq!(sdks::verify(&webhook).is_ok(), valid, "{} {:?}: its library", webhook.url, webhook.headers);
+    }
+    let form = right(crate::support::URL, "B=2&A=1&A=1&A=0&C=&Body=Zo%C3%AB+%F0%9F%93%A6");
+    assert!(accepted(&form));
+    assert_eq!(sdks::verify(&form), Ok(()));
 }

@@ -2,6 +2,7 @@
 //! the catalogue.
 
 pub mod commerce;
+pub mod keys;
 pub mod people;
 pub mod standard;
 pub mod tokens;

@@ -86,6 +86,14 @@ pub const TWITCH: Row = Row {
     ..ROW
 };
 
+pub const TWILIO: Row = Row {
+    provider: "twilio",
+    header: "X-Twilio-Signature",
+    variants: &[("sha1={s}", false), ("{s},{s}", false)],
+    bodies: Bodies::Form,
+    ..ROW
+};
+
 pub const ZENDESK: Row = Row {
     provider: "zendesk",
     header: "X-Zendesk-Webhook-Signature",

@@ -23,6 +23,14 @@ pub const GITHUB: Row = Row {
     ..ROW
 };
 
+pub const ASANA: Row = Row {
+    provider: "asana",
+    header: "X-Hook-Signature",
+    variants: &[("sha256={s}", false)],
+    handshakes: &[Handshake { body: r#"{"events":[]}"#, ..HANDSHAKE }],
+    ..ROW
+};
+
 pub const BITBUCKET: Row = Row {
     provider: "bitbucket",
     header: "X-Hub-Signature",
