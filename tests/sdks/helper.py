@@ -210,6 +210,7 @@ def _(r):
 
     message = json.loads(r.body)
     message.setdefault("SignatureVersion", "2")
+    message.setdefault("TopicArn", "arn:aws:sns:eu-west-1:123456789012:invoices")
     message["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-7506a1e35b36ef5a.pem"
     names = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
     if message["Type"] == "Notification":
