@@ -15,7 +15,7 @@ const ALL: [&str; NEWEST] = ["0001_configuration", "0002_log", "0003_parts", "00
 /// How many there are.
 pub(super) const NEWEST: usize = 5;
 /// The schema of a program to come.
-pub(super) const NEWER: i32 = 5;
+pub(super) const NEWER: i32 = NEWEST as i32 + 1;
 /// How many there are before that which makes the parts.
 const BEFORE_PARTS: usize = 2;
 
