@@ -14,6 +14,7 @@ mod readme;
 mod sdks;
 mod serve;
 mod support;
+mod tenants;
 mod tidy;
 
 /// Runs every test that is of both engines on one.
