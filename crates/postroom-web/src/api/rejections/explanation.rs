@@ -58,7 +58,6 @@ pub(super) struct CheckJson {
     detail: String,
 }
 
-/// Explains a rejected request as its source is set up now, judged at the time of its arrival.
 /// The key that a rejected request names, if it names one that can be had.
 async fn key(state: &Web, source: &Source, request: &RejectedRequest, url: &str, at: Timestamp) -> Option<Bytes> {
     let verifier = source.verifier.as_ref().ok()?;
@@ -67,6 +66,7 @@ async fn key(state: &Web, source: &Source, request: &RejectedRequest, url: &str,
     state.keys.verify(verifier, &request, at, state.now()).await.ok()?.1
 }
 
+/// Explains a rejected request as its source is set up now, judged at the time of its arrival.
 pub(super) async fn explain(
     state: &Web,
     scope: &Scope,
@@ -84,8 +84,8 @@ pub(super) async fn explain(
         let mut told = source.verifier.as_ref().ok()?.explain_with_key(&request, key.as_deref(), at);
         let verifies = |other: &&Arc<Source>| {
             let verifier = other.verifier.as_ref().ok().filter(|verifier| verifier.provider().needs_secret());
-            let verifies = |outcome| matches!(outcome, Outcome::Verified(_) | Outcome::Handshake(_));
-            verifier.is_some_and(|verifier| verifies(verifier.verify(&request, at)))
+            // A handshake proves nothing: several are not signed.
+            verifier.is_some_and(|verifier| matches!(verifier.verify(&request, at), Outcome::Verified(_)))
         };
         if told.verdict == Verdict::Invalid
             && let Some(other) = others.iter().find(verifies)
