@@ -136,6 +136,10 @@ impl Place {
     /// The cell, opened if need be.
     pub(super) async fn enter(self: &Arc<Self>, cells: &Arc<Cells>) -> Result<Arc<Open>> {
         if !self.row.lock().initialize {
+            // Whoever has a key of it may have seen its last step sooner than this map.
+            cells.refresh().await?;
+        }
+        if !self.row.lock().initialize {
             return Err(self.unavailable("it is still being made; repeat the request that makes it"));
         }
         self.enter_unfinished(cells).await
