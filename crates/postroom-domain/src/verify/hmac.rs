@@ -33,7 +33,7 @@ pub(super) struct Check {
 
 /// What a signature is checked with.
 pub(super) enum Key {
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
     Public(UnparsedPublicKey<Vec<u8>>),
 }
 
@@ -90,7 +90,7 @@ impl Check {
                 return Key::Public(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, bytes.expose().to_vec()));
             }
         };
-        Key::Mac(hmac::Key::new(algorithm, bytes.expose()))
+        Key::Mac(Box::new(hmac::Key::new(algorithm, bytes.expose())))
     }
 
     /// Every header that this scheme reads.
