@@ -206,14 +206,15 @@ pub(super) fn lock_or_agree(data_dir: &Path, key: KeyId) -> Result<Option<Lock>,
 /// A connection for writing, to a database that may be new.
 pub(super) fn connect(data_dir: &Path) -> Result<Connection, OpenError> {
     let path = data_dir.join(DATABASE_FILE);
-    // Made here so that it is never readable by others; SQLite gives -wal and -shm the mode of the database.
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    // Made here so that it is never readable by others; SQLite gives -wal and -shm the mode of the database. A file that is
+    // there is not opened: whoever closes it takes away the locks that this process has on it through other connections,
+    // and another program that reads the database and goes would then delete the log from under them.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(OpenError::Directory { path, source });
+        }
+        _ => {}
+    }
     let connection =
         Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     configure(&connection)?;

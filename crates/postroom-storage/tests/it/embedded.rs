@@ -397,3 +397,17 @@ async fn a_full_disk_is_unavailable_and_recovers_without_a_restart() {
         storage.api.event_get(&acme.scope, *id).await.unwrap();
     }
 }
+
+/// Linux shows every lock. SQLite of another program, when it closes the database as the last one that has it open, deletes
+/// the log; what tells it that it is not the last one is a lock on the file.
+#[tokio::test]
+async fn the_file_stays_locked_so_that_another_program_takes_nothing_away() {
+    use std::os::unix::fs::MetadataExt as _;
+    let room = Room::<Sqlite>::new().await;
+    let acme = room.organization("acme").await;
+    room.send(&acme, "a").await;
+    let file = std::fs::metadata(room.harness.path().join("postroom.db")).unwrap();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let of_file = format!(":{} ", file.ino());
+    assert!(locks.lines().any(|lock| lock.contains(&of_file)), "{locks}");
+}
