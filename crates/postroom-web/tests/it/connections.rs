@@ -50,8 +50,10 @@ pub async fn headers_that_trickle_are_cut_off(engine: Engine) {
 
 pub async fn a_body_that_does_not_arrive_is_408_and_the_connection_ends(engine: Engine) {
     let room = impatient(engine).await;
-    let tenant = room.tenant("Acme").await;
-    room.source(&tenant, json!({"provider": "none"})).await;
+    // A database of its own takes longer to make than this server has patience.
+    let patient = room.beside().await;
+    let tenant = patient.tenant("Acme").await;
+    patient.source(&tenant, json!({"provider": "none"})).await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     socket.write_all(b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab").await.unwrap();
     let reply = Reply::parse(&rest(&mut socket).await);
