@@ -77,8 +77,8 @@ impl Name {
     }
 
     /// A line about it.
-    fn line(&self, text: &str) -> std::io::Result<()> {
-        output::line(self.0.as_ref().map_or_else(|| text.to_owned(), |name| format!("{name}: {text}")))
+    fn said(&self, text: &str) -> String {
+        self.0.as_ref().map_or_else(|| text.to_owned(), |name| format!("{name}: {text}"))
     }
 }
 
@@ -88,7 +88,8 @@ type Status = (Name, Result<Vec<(&'static str, bool)>, anyhow::Error>);
 /// A walk over all databases, the shared one first.
 #[derive(Default)]
 struct Walk {
-    failed: usize,
+    /// What is wrong with a database, one sentence for each.
+    failed: Vec<String>,
     /// Where a line could not be printed: it is told at the end, and stops no migration.
     unprinted: Option<std::io::Error>,
 }
@@ -98,12 +99,9 @@ impl Walk {
     fn tell<T>(&mut self, name: &Name, done: anyhow::Result<T>, say: impl FnOnce(T) -> Vec<String>) {
         let lines = match done {
             Ok(done) => say(done),
-            Err(error) => {
-                self.failed += 1;
-                vec![format!("failed: {error:#}")]
-            }
+            Err(error) => return self.failed.push(name.said(&format!("{error:#}"))),
         };
-        let printed = lines.iter().try_for_each(|line| name.line(line));
+        let printed = lines.iter().try_for_each(|line| output::line(name.said(line)));
         self.unprinted = self.unprinted.take().or(printed.err());
     }
 
@@ -111,12 +109,14 @@ impl Walk {
         if let Some(error) = self.unprinted {
             return Err(error.into());
         }
-        anyhow::ensure!(
-            self.failed == 0,
-            "{} of the databases could not be used: mend that, and run the command again",
-            self.failed
-        );
-        Ok(())
+        match self.failed.as_slice() {
+            [] => Ok(()),
+            [only] => anyhow::bail!("{only}"),
+            all => {
+                all.iter().for_each(output::note);
+                anyhow::bail!("{} databases could not be used: mend that, and run the command again", all.len())
+            }
+        }
     }
 
     async fn up(&mut self, config: &Config) -> anyhow::Result<()> {
