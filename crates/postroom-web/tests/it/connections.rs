@@ -54,6 +54,9 @@ pub async fn a_body_that_does_not_arrive_is_408_and_the_connection_ends(engine: 
     let patient = room.beside().await;
     let tenant = patient.tenant("Acme").await;
     patient.source(&tenant, json!({"provider": "none"})).await;
+    let whole = b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    eventually("it is open here, too", || async { room.raw(whole).await.starts_with(b"HTTP/1.1 200").then_some(()) })
+        .await;
     let mut socket = TcpStream::connect(room.address).await.unwrap();
     socket.write_all(b"POST /in/acme/none HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab").await.unwrap();
     let reply = Reply::parse(&rest(&mut socket).await);
