@@ -168,17 +168,26 @@ pub fn health_and_metrics_are_there_and_the_log_is_json_without_secrets(engine: 
 
 pub fn an_idle_server_is_small_and_uses_no_processor(engine: Engine) {
     let server = Server::start(engine);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let resident: u64 =
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap();
-    assert!(resident < 40 * 1024, "{resident} KiB");
+    let stat = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", server.pid())).unwrap();
     let ticks = || -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+        let stat = stat("stat");
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
-    // The measurement is of a span of time: nothing tells when nothing happens.
-    let before = ticks();
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(ticks() - before <= 4, "{} ticks of 10 ms in 2 s", ticks() - before);
+    // Nothing tells when nothing happens, so spans of time are measured. One of them may read too much on a machine whose
+    // processors are taken away from it; a server that is never at rest has no quiet one.
+    let mut spans = Vec::new();
+    while spans.last().is_none_or(|t| *t > 4) {
+        assert!(spans.len() < 15, "ticks of 10 ms in spans of 2 s: {spans:?}");
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(2));
+        spans.push(ticks() - before);
+    }
+    // Without the pages of the program's own file: how many of those are in memory is the page cache's business, and how
+    // large the file is the compiler's.
+    let own: u64 = stat("status")
+        .lines()
+        .find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .unwrap();
+    assert!(own < 24 * 1024, "{own} KiB");
 }
