@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::identity::{Choice, Fields};
+use super::identity::{Choice, Fields, Values};
 use super::outcome::{Part, bounded_id};
 use super::{Request, form};
 use crate::Invalid;
@@ -43,16 +43,13 @@ impl Batch {
 
     /// The events of a request in their order; none if it carries none that can be told apart. The type of an item
     /// that names none is `otherwise`.
-    pub fn parts(&self, request: &Request<'_>, otherwise: &EventType) -> Vec<Part> {
+    pub fn parts(&self, request: &Request<'_>, values: &Values<'_>, otherwise: impl Fn() -> EventType) -> Vec<Part> {
         let json = match self.form {
-            Some(name) => match form::field(request.body, name) {
-                Some(json) => json,
-                None => return Vec::new(),
-            },
-            None => request.body.into(),
+            Some(name) => values.form_field(name).unwrap_or_default(),
+            None => request.body,
         };
-        let items = items(&json, &self.path);
-        let [Some(first), Some(last)] = [items.first(), items.last()].map(|item| item.map(|item| span(&json, item)))
+        let items = items(json, &self.path);
+        let [Some(first), Some(last)] = [items.first(), items.last()].map(|item| item.map(|item| span(json, item)))
         else {
             return Vec::new();
         };
@@ -60,25 +57,30 @@ impl Batch {
         if items.len() > MAX_ITEMS || before.len() + after.len() > MAX_AROUND_BYTES {
             return Vec::new();
         }
-        let part = |item: &&str| {
-            let (event_type, external_id) = self.identify(request, item, otherwise);
-            let whole = [before, item.as_bytes(), after].concat();
-            let body = if let Some(name) = self.form { form::encode(name, &whole) } else { whole };
-            Part { event_type, external_id, body }
-        };
-        let mut parts: Vec<Part> = items.iter().map(part).collect();
-        if let [only] = parts.as_mut_slice() {
+        let is_one = items.len() == 1;
+        let body = |item: &str| match self.form {
             // The request is that event: it goes on as it came, with a signature that still proves it.
-            only.body = request.body.to_vec();
-        }
-        parts
+            _ if is_one => request.body.to_vec(),
+            None => [before, item.as_bytes(), after].concat(),
+            Some(name) => form::encode(name, &[before, item.as_bytes(), after].concat()),
+        };
+        let part = |item: &&str| {
+            let (event_type, external_id) = self.identify(request, item, &otherwise);
+            Part { event_type, external_id, body: body(item) }
+        };
+        items.iter().map(part).collect()
     }
 
-    fn identify(&self, request: &Request<'_>, item: &str, otherwise: &EventType) -> (EventType, Option<String>) {
+    fn identify(
+        &self,
+        request: &Request<'_>,
+        item: &str,
+        otherwise: impl Fn() -> EventType,
+    ) -> (EventType, Option<String>) {
         let item = Request { body: item.as_bytes(), ..*request };
         let values = self.fields.read(&item);
         let event_type = self.event_type.of(&values, ".", Some("batch"));
-        let event_type = event_type.map_or_else(|| otherwise.clone(), |text| EventType::from_provider(&text));
+        let event_type = event_type.map_or_else(otherwise, |text| EventType::from_provider(&text));
         (event_type, self.event_id.of(&values, ":", None).map(bounded_id))
     }
 }

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+/// A decoded name and its decoded value.
+pub(super) type Pair<'b> = (Cow<'b, [u8]>, Cow<'b, [u8]>);
+
 /// Names and values in the order of the body, decoded.
-pub(super) fn pairs(body: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+pub(super) fn pairs(body: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     body.split(|b| *b == b'&').filter(|part| !part.is_empty()).map(|part| {
         let at = memchr::memchr(b'=', part).unwrap_or(part.len());
         (decoded(&part[..at]), decoded(part.get(at + 1..).unwrap_or_default()))

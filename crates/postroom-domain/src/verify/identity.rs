@@ -1,6 +1,7 @@
 //! Which event a request is, and of which type: read from its headers and body by the provider's row.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderName};
@@ -59,7 +60,7 @@ impl Fields {
 
     /// Reads what the fields need of the body, once.
     pub fn read<'r>(&'r self, request: &'r Request<'r>) -> Values<'r> {
-        Values { fields: self, request, json: self.paths.read(request.body) }
+        Values { fields: self, request, json: self.paths.read(request.body), form: OnceCell::new() }
     }
 
     /// Whether a header of this name is among the fields.
@@ -73,6 +74,8 @@ pub(super) struct Values<'r> {
     fields: &'r Fields,
     request: &'r Request<'r>,
     json: Vec<Option<String>>,
+    /// The form in the body, decoded when the first field asks for it.
+    form: OnceCell<Vec<form::Pair<'r>>>,
 }
 
 impl Values<'_> {
@@ -85,8 +88,8 @@ impl Values<'_> {
             Source::Form(name, path) => {
                 let text = self.form_field(name)?;
                 match path {
-                    None => Cow::Owned(String::from_utf8(text.into_owned()).ok()?),
-                    Some((paths, slot)) => Cow::Owned(paths.read(&text).swap_remove(*slot)?),
+                    None => Cow::Borrowed(std::str::from_utf8(text).ok()?),
+                    Some((paths, slot)) => Cow::Owned(paths.read(text).swap_remove(*slot)?),
                 }
             }
             Source::FormMark(name, word) => self.form_field(name).map(|_| Cow::Borrowed(word.as_str()))?,
@@ -97,8 +100,16 @@ impl Values<'_> {
         if value.is_empty() { None } else { Some(value) }
     }
 
-    fn form_field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        if json::looks_like_json(self.request.body) { None } else { form::field(self.request.body, name) }
+    /// The value of the only form field of this name.
+    pub fn form_field(&self, name: &str) -> Option<&[u8]> {
+        let read = || {
+            let body = self.request.body;
+            if json::looks_like_json(body) { Vec::new() } else { form::pairs(body).collect() }
+        };
+        let pairs = self.form.get_or_init(read);
+        let mut values = pairs.iter().filter(|(have, _)| have.as_ref() == name.as_bytes());
+        let (_, value) = values.next()?;
+        if values.next().is_some() { None } else { Some(value) }
     }
 }
 

@@ -271,16 +271,16 @@ impl Verifier {
     }
 
     fn identify(&self, request: &Request<'_>, values: &Values<'_>) -> Verified {
-        let event_type = match self.event_type.of(values, ".", Some("batch")) {
+        let event_type = || match self.event_type.of(values, ".", Some("batch")) {
             Some(text) => EventType::from_provider(&text),
             None if self.provider.general => EventType::from_provider("unknown"),
             None => EventType::from_provider(self.provider.name),
         };
-        let parts = self.batch.as_ref().map(|batch| batch.parts(request, &event_type)).unwrap_or_default();
+        let parts = self.batch.as_ref().map(|batch| batch.parts(request, values, event_type)).unwrap_or_default();
         let answer = Answer::to_event(self.provider.answer);
         match <[Part; 1]>::try_from(parts) {
             Ok([only]) => Verified::new(only.event_type, only.external_id, answer),
-            Err(parts) => Verified::new(event_type, self.event_id.of(values, ":", None), answer).with_parts(parts),
+            Err(parts) => Verified::new(event_type(), self.event_id.of(values, ":", None), answer).with_parts(parts),
         }
     }
 }
