@@ -23,7 +23,7 @@ mod retry_after;
 mod run;
 mod work;
 
-pub use client::{Client, ClientError, FetchError, Fetched, Lookup};
+pub use client::{Client, ClientError, FetchError, Fetched, Lookup, Posted};
 pub use lanes::{LaneLimits, Lanes};
 pub use meters::ATTEMPT_DURATION_MAX;
 pub use run::{Drained, Settings, run};

@@ -1,4 +1,5 @@
-//! Keys that requests only name: fetched once, kept for a while, within bounds.
+//! What only providers' servers can answer: keys are fetched once and kept for a while, within bounds; PayPal is asked
+//! about each request of a source that chose so, with an access token that is kept like a key.
 //!
 //! What is asked and how the answer is read is decided by [`postroom_domain::verify`]; who asks is given from outside,
 //! because everything that leaves the process goes through the one client of the binary. Here is what lies between: one
@@ -27,6 +28,10 @@ const DOWN: Duration = Duration::from_secs(5);
 const KEYS_MAX: usize = 512;
 /// So many questions are on their way at most. More wait, and their senders with them.
 const FETCHES_MAX: usize = 4;
+/// So many questions about single requests are on their way at most, and so many of one account: they are no more than
+/// waiting, so that who floods one source with forgeries holds up that source.
+const POSTBACKS_MAX: usize = 16;
+const ACCOUNT_POSTBACKS_MAX: usize = 4;
 /// How long a request waits for its key in all.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
@@ -60,35 +65,74 @@ struct Known {
     used: Option<Timestamp>,
 }
 
-/// One key: who holds the lock asks, and the others wait for that answer.
-type Slot = Arc<tokio::sync::Mutex<Known>>;
+/// One key.
+struct Slot {
+    /// Who holds the lock asks, and the others wait for that answer.
+    known: tokio::sync::Mutex<Known>,
+    /// Where the key is an access token: the questions that use it.
+    turns: Semaphore,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { known: tokio::sync::Mutex::default(), turns: Semaphore::new(ACCOUNT_POSTBACKS_MAX) }
+    }
+}
 
 /// See the [module](self).
 pub(crate) struct Keys {
     fetcher: Arc<dyn KeyFetcher>,
-    slots: Mutex<HashMap<String, Slot>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
     fetches: Semaphore,
+    postbacks: Semaphore,
 }
 
 impl Keys {
     pub fn new(fetcher: Arc<dyn KeyFetcher>) -> Self {
-        Self { fetcher, slots: Mutex::default(), fetches: Semaphore::new(FETCHES_MAX) }
+        let (fetches, postbacks) = (Semaphore::new(FETCHES_MAX), Semaphore::new(POSTBACKS_MAX));
+        Self { fetcher, slots: Mutex::default(), fetches, postbacks }
     }
 
     /// The answer to a question, kept or fresh.
     pub async fn get(&self, request: &KeyRequest, now: Timestamp) -> Result<Bytes, NoKey> {
-        let slot = self.slot(&request.name);
         let answer = async {
-            let mut known = slot.lock().await;
-            known.used = Some(now);
-            if let Some(answer) = known.answer(now) {
-                return answer;
+            match &request.token {
+                None => self.kept(&self.slot(&request.name), request, now).await,
+                Some(token) => self.with_token(request, token, now).await,
             }
-            let fetched = self.ask(request).await;
-            known.learn(fetched, now)
         };
-        let late = || Err(NoKey::Unavailable("its key did not come in time".to_owned()));
+        let late = || Err(NoKey::Unavailable("the answer did not come in time".to_owned()));
         tokio::time::timeout(WAIT_MAX, answer).await.unwrap_or_else(|_| late())
+    }
+
+    async fn kept(&self, slot: &Slot, request: &KeyRequest, now: Timestamp) -> Result<Bytes, NoKey> {
+        let mut known = slot.known.lock().await;
+        known.used = Some(now);
+        if let Some(answer) = known.answer(now) {
+            return answer;
+        }
+        let fetched = self.ask(request, &self.fetches).await;
+        known.learn(fetched, now)
+    }
+
+    /// The answer to a question that needs an access token. A token that is not taken any more is fetched anew, once.
+    async fn with_token(&self, request: &KeyRequest, token: &KeyRequest, now: Timestamp) -> Result<Bytes, NoKey> {
+        let slot = self.slot(&token.name);
+        let _turn = slot.turns.acquire().await;
+        let mut is_first = true;
+        loop {
+            let granted = self.kept(&slot, token, now).await?;
+            let no_token = || NoKey::Unavailable("the server's answer holds no access token".to_owned());
+            let question = request.with_token(&granted).ok_or_else(no_token)?;
+            match self.ask(&question, &self.postbacks).await {
+                Err(NoKey::Absent(401)) if is_first => {
+                    let mut known = slot.known.lock().await;
+                    known.good = known.good.take().filter(|(kept, _)| *kept != granted);
+                    is_first = false;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// What checking a request that arrived at a moment comes to, and the key that it names if it names one.
@@ -118,16 +162,16 @@ impl Keys {
         tokio::time::timeout(WAIT_MAX, visit).await.unwrap_or_else(|_| late())
     }
 
-    async fn ask(&self, request: &KeyRequest) -> Result<Bytes, NoKey> {
-        let _permit = self.fetches.acquire().await;
+    async fn ask(&self, request: &KeyRequest, permits: &Semaphore) -> Result<Bytes, NoKey> {
+        let _permit = permits.acquire().await;
         let fetched = self.fetcher.fetch(request).await;
         if let Err(why) = &fetched {
-            tracing::warn!(host = request.url.host_str(), error = %why, "a key of a provider could not be fetched");
+            tracing::warn!(host = request.url.host_str(), error = %why, "a provider's server gave no answer to build on");
         }
         fetched
     }
 
-    fn slot(&self, name: &str) -> Slot {
+    fn slot(&self, name: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(name) {
             return slot.clone();
@@ -140,9 +184,9 @@ impl Keys {
 }
 
 /// Forgets one key: one that nobody asks for now, rather one that was never there, rather the one unused for longest.
-fn make_room(slots: &mut HashMap<String, Slot>) {
+fn make_room(slots: &mut HashMap<String, Arc<Slot>>) {
     let idle = slots.iter().filter_map(|(name, slot)| {
-        let known = slot.try_lock().ok()?;
+        let known = slot.known.try_lock().ok()?;
         Some(((known.good.is_some(), known.used.map(Timestamp::as_millis)), name.clone()))
     });
     if let Some((_, name)) = idle.min() {
@@ -188,6 +232,9 @@ impl Known {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use postroom_domain::Secret;
+    use postroom_domain::verify::Post;
+
     use super::*;
 
     /// Gives one answer after the other, and counts.
@@ -216,7 +263,7 @@ mod tests {
     }
 
     fn request(name: &str) -> KeyRequest {
-        KeyRequest { url: "https://keys.example/x".parse().unwrap(), json: None, name: name.to_owned() }
+        KeyRequest { url: "https://keys.example/x".parse().unwrap(), post: None, name: name.to_owned(), token: None }
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -263,6 +310,59 @@ mod tests {
         }
         assert_eq!(fetcher.asked.load(Ordering::SeqCst), 2);
         keys.get(&one, at(3660)).await.unwrap();
+    }
+
+    fn about_one_request() -> KeyRequest {
+        let post = Post { content_type: "application/json", authorization: None, body: Secret::from("{}") };
+        KeyRequest { token: Some(Box::new(request("token"))), post: Some(post), ..request("question") }
+    }
+
+    fn token(text: &str) -> Result<Bytes, NoKey> {
+        Ok(format!(r#"{{"access_token":"{text}","expires_in":32400}}"#).into())
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_and_what_it_is_asked_for_is_not() {
+        let yes = || Ok(Bytes::from_static(b"yes"));
+        let (keys, fetcher) = scripted(&[token("one"), yes(), yes(), down(), yes(), token("two"), yes()]);
+        let question = about_one_request();
+        for (seconds, expected) in [(0, yes()), (1, yes()), (2, down()), (3, yes()), (3600, yes())] {
+            assert_eq!(keys.get(&question, at(seconds)).await, expected, "{seconds}");
+        }
+        assert_eq!(fetcher.asked.load(Ordering::SeqCst), 7);
+        let (keys, fetcher) = scripted(&[down(), token("late")]);
+        assert_eq!(keys.get(&question, at(0)).await, down());
+        assert_eq!(keys.get(&question, at(4)).await, down(), "a server that is down is left alone for a moment");
+        assert_eq!(keys.get(&question, at(5)).await.as_deref(), Ok(b"good".as_slice()));
+        assert_eq!(fetcher.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_taken_no_more_is_fetched_anew_once() {
+        let (yes, refused) = (Ok(Bytes::from_static(b"yes")), Err(NoKey::Absent(401)));
+        let (keys, fetcher) =
+            scripted(&[token("old"), refused.clone(), token("new"), yes.clone(), refused.clone(), token("x"), refused]);
+        let question = about_one_request();
+        assert_eq!(keys.get(&question, at(0)).await, yes);
+        assert_eq!(keys.get(&question, at(1)).await, Err(NoKey::Absent(401)));
+        assert_eq!(fetcher.asked.load(Ordering::SeqCst), 7);
+        let (keys, fetcher) = scripted(&[Ok(Bytes::from_static(b"<html>"))]);
+        assert!(matches!(keys.get(&question, at(0)).await, Err(NoKey::Unavailable(_))));
+        assert_eq!(fetcher.asked.load(Ordering::SeqCst), 1, "without a token nothing is asked");
+    }
+
+    #[tokio::test]
+    async fn one_account_holds_up_nobody_else() {
+        let (keys, _) = scripted(&[]);
+        let slot = keys.slot("token");
+        let all = slot.turns.acquire_many(u32::try_from(ACCOUNT_POSTBACKS_MAX).unwrap()).await.unwrap();
+        let question = about_one_request();
+        let waiting = keys.get(&question, at(0));
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending(), "it waits for its turn");
+        keys.get(&request("key"), at(0)).await.unwrap();
+        drop(all);
+        assert!(waiting.await.is_err(), "its token is no token, but it was its turn");
     }
 
     #[tokio::test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
-use postroom_delivery::{Client, Fetched};
-use postroom_domain::verify::KeyRequest;
+use http::{HeaderValue, StatusCode};
+use postroom_delivery::{Client, Fetched, Posted};
+use postroom_domain::Secret;
+use postroom_domain::verify::{KeyRequest, Post};
 use postroom_web::{KeyFetcher, NoKey};
 use url::Url;
 
@@ -17,16 +18,31 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Fetcher(pub Client);
 
 impl Fetcher {
-    async fn ask(&self, url: &Url, json: Option<Bytes>) -> Result<Fetched, NoKey> {
-        self.0.fetch(url, json, TIMEOUT).await.map_err(|error| NoKey::Unavailable(error.to_string()))
+    async fn ask(&self, url: &Url, post: Option<Posted>) -> Result<Fetched, NoKey> {
+        self.0.fetch(url, post, TIMEOUT).await.map_err(|error| NoKey::Unavailable(error.to_string()))
     }
+}
+
+fn posted(post: &Post) -> Result<Posted, NoKey> {
+    let header = |value: &Secret| {
+        let mut value = HeaderValue::from_bytes(value.expose()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    };
+    // What an account is known by is checked when a source is made: this is a proof, not a case.
+    let unfit = || NoKey::Unavailable("its credentials can not stand in a header".to_owned());
+    Ok(Posted {
+        content_type: HeaderValue::from_static(post.content_type),
+        authorization: post.authorization.as_ref().map(|value| header(value).ok_or_else(unfit)).transpose()?,
+        body: Bytes::copy_from_slice(post.body.expose()),
+    })
 }
 
 #[async_trait]
 impl KeyFetcher for Fetcher {
     async fn fetch(&self, request: &KeyRequest) -> Result<Bytes, NoKey> {
-        let json = request.json.as_ref().map(|json| Bytes::copy_from_slice(json.expose()));
-        let answer = self.ask(&request.url, json).await?;
+        let post = request.post.as_ref().map(posted).transpose()?;
+        let answer = self.ask(&request.url, post).await?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
             // Too many questions is no answer about this key.

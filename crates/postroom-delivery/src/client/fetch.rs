@@ -20,21 +20,32 @@ pub struct Fetched {
     pub body: Bytes,
 }
 
+/// What is posted.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// The media type of the body.
+    pub content_type: HeaderValue,
+    /// The value of the header `Authorization`; mark it as sensitive.
+    pub authorization: Option<HeaderValue>,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// There is no answer in full; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FetchError(String);
 
 impl Client {
-    /// Asks for a URL: with a `POST` of this JSON, or with a `GET`. No connection is kept.
+    /// Asks for a URL: with a `POST` of this, or with a `GET`. No connection is kept.
     ///
     /// # Errors
     /// The address may not be dialled, nobody answers in time, or the answer is longer than 16 KiB.
-    pub async fn fetch(&self, url: &Url, json: Option<Bytes>, timeout: Duration) -> Result<Fetched, FetchError> {
+    pub async fn fetch(&self, url: &Url, post: Option<Posted>, timeout: Duration) -> Result<Fetched, FetchError> {
         let target = Target::of(url).map_err(FetchError)?;
         let mut answer = None;
         let pool = self.pool();
-        let make = || request(&target, self.user_agent(), json.clone());
+        let make = || request(&target, self.user_agent(), post.clone());
         let exchange = self.exchange(&pool, &target.destination, make, &mut answer);
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(())) => {}
@@ -49,15 +60,17 @@ impl Client {
     }
 }
 
-fn request(target: &Target, user_agent: &HeaderValue, json: Option<Bytes>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(json.clone().unwrap_or_default()));
+fn request(target: &Target, user_agent: &HeaderValue, post: Option<Posted>) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
     *request.uri_mut() = target.uri.clone();
     let headers = request.headers_mut();
     headers.insert(header::HOST, target.host.clone());
     headers.insert(header::USER_AGENT, user_agent.clone());
-    if json.is_some() {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(post) = post {
+        headers.insert(header::CONTENT_TYPE, post.content_type);
+        headers.extend(post.authorization.map(|value| (header::AUTHORIZATION, value)));
         *request.method_mut() = Method::POST;
+        *request.body_mut() = Full::new(post.body);
     }
     request
 }

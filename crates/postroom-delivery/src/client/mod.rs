@@ -24,7 +24,7 @@ use self::connect::Connector;
 pub(crate) use self::connect::{Destination, Host};
 pub(crate) use self::connection::{Answer, Pool};
 use self::connection::{Connection, ExchangeError};
-pub use self::fetch::{FetchError, Fetched};
+pub use self::fetch::{FetchError, Fetched, Posted};
 pub use self::resolve::Lookup;
 use self::resolve::Resolver;
 pub(crate) use self::target::Target;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postroom_delivery::Client;
+use http::HeaderValue;
+use postroom_delivery::{Client, Posted};
 use postroom_domain::delivery::AttemptError;
 use postroom_domain::egress::Policy;
 use postroom_domain::endpoint::EndpointSettings;
@@ -66,7 +67,19 @@ async fn a_key_is_fetched_through_the_same_guard_and_only_in_full() {
     assert_eq!(receiver.connections(), 0, "not even a connection");
     let open = client(&["127.0.0.0/8"], Vec::new());
     assert_eq!(open.fetch(&url("/key?a=b"), None, timeout).await.unwrap().status, 200);
-    assert_eq!(open.fetch(&url("/key"), Some("{}".into()), timeout).await.unwrap().status, 200);
+    let mut secret = HeaderValue::from_static("Bearer A21AAF");
+    secret.set_sensitive(true);
+    let posted = Posted {
+        content_type: HeaderValue::from_static("application/json"),
+        authorization: Some(secret),
+        body: "{}".into(),
+    };
+    assert!(!format!("{posted:?}").contains("A21AAF"));
+    assert_eq!(open.fetch(&url("/key"), Some(posted), timeout).await.unwrap().status, 200);
+    let seen = receiver.requests().pop().unwrap();
+    assert_eq!((seen.method.as_str(), seen.body.as_slice()), ("POST", b"{}".as_slice()));
+    assert_eq!(seen.headers["authorization"], "Bearer A21AAF");
+    assert_eq!(seen.headers["content-type"], "application/json");
     let moved = Receiver::always(Reply::status(302)).await;
     let moved = format!("http://{}/", moved.address).parse().unwrap();
     assert_eq!(open.fetch(&moved, None, timeout).await.unwrap().status, 302, "a redirect is not followed");

@@ -263,10 +263,26 @@ fn code_options(code: Code) -> Vec<OptionSpec> {
                 "webhook_id",
                 "the id of the webhook, as PayPal's dashboard shows it (not WH-... of an event)",
             );
-            [&[id.required()], CERTIFICATES.as_slice(), &[TOLERANCE]].concat()
+            [&[id.required()], CERTIFICATES.as_slice(), &POSTBACK, &[TOLERANCE]].concat()
         }
     }
 }
+
+/// What PayPal itself is asked with.
+const POSTBACK: [OptionSpec; 3] = [
+    OptionSpec::one_of(
+        "verify_by",
+        &["certificate", "postback"],
+        "certificate (the default), or postback: PayPal's server is asked about every request, with client_id and the \
+         secret of the app",
+    ),
+    OptionSpec::text("client_id", "the Client ID of the app that the webhook belongs to, for verify_by=postback"),
+    OptionSpec::one_of(
+        "environment",
+        &["production", "sandbox"],
+        "which PayPal is asked with verify_by=postback: production (the default) or sandbox",
+    ),
+];
 
 fn jwt_options(row: Jwt) -> Vec<OptionSpec> {
     if !row.plaid_keys {

@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::handshake::Rule;
 use super::identity::{Choice, Fields};
 use super::{MAX_SECRETS, Scheme, Verifier, code, hmac, jwk, jwt, key, template, token};
-use crate::provider::scheme::{Field, Hmac, Jwt, Scheme as RowScheme, TokenFrom};
+use crate::provider::scheme::{Code, Field, Hmac, Jwt, Scheme as RowScheme, TokenFrom};
 use crate::provider::{self, FieldError, Options, Provider, SecretForm};
 use crate::{Invalid, Secret};
 
@@ -60,7 +60,11 @@ fn scheme(
         RowScheme::HmacFromOptions => hmac_scheme(&[provider::custom_scheme(options)?], options, bytes, secrets),
         RowScheme::Token(from) => Ok(Scheme::Token { check: token_check(from, options)?, secrets: bytes }),
         RowScheme::Code(code) => {
-            let check = code::Check::compile(code, options).map_err(|error| vec![error])?;
+            let check = code::Check::compile(code, options, &bytes).map_err(|error| vec![error])?;
+            if code == Code::PayPal && !check.needs_secret() && !secrets.is_empty() {
+                let detail = "it is read with verify_by=postback only; a certificate needs none";
+                return Err(vec![FieldError::new("secret", "not_needed", detail)]);
+            }
             Ok(Scheme::Code { check: Box::new(check), secrets: bytes })
         }
         RowScheme::Jwt(row) => Ok(Scheme::Jwt(Box::new(jwt_check(row, options, bytes)?))),

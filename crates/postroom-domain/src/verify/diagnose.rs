@@ -32,6 +32,13 @@ pub(super) fn causes(verifier: &Verifier, request: &Request<'_>, now: Timestamp,
         }
         check::TIMESTAMP_TOLERANCE => time(verifier, request, now),
         check::TOKEN => vec![token_cause(verifier, request)],
+        check::KEY if matches!(&verifier.scheme, Scheme::Code { check, .. } if check.needs_secret()) => {
+            vec![
+                "PayPal does not take the question: client_id, secret, environment or webhook_id are not those of one \
+                  app, or it did not send this"
+                    .to_owned(),
+            ]
+        }
         other => fetched(other).map(str::to_owned).into_iter().collect(),
     };
     if matches!(refusal.check(), check::SIGNATURE | check::SIGNATURE_FORMAT | check::TIMESTAMP_FORMAT) {

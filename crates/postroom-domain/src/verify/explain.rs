@@ -56,7 +56,10 @@ impl Verifier {
         let mut checks = Vec::new();
         let outcome = match self.run(request, key, now, &mut checks) {
             Outcome::NeedsKey(needed) => {
-                checks.failed(check::KEY, || format!("the key has to be fetched from {}", needed.url));
+                checks.failed(check::KEY, || match needed.token {
+                    Some(_) => format!("the provider itself has to be asked at {}", needed.url),
+                    None => format!("the key has to be fetched from {}", needed.url),
+                });
                 Outcome::Refused(Refusal::SignatureInvalid { check: check::KEY })
             }
             outcome => outcome,

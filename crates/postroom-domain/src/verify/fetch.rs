@@ -1,7 +1,7 @@
-//! Keys that a request only names, and that its provider keeps on a server of its own.
+//! What only the provider's own server can answer: keys that a request names, and PayPal's postback.
 //!
-//! Nothing is fetched here: a check that lacks a key stops with a [`KeyRequest`], and runs again once its caller has
-//! the answer. Only hosts of the provider are ever asked, decided before anything else of the request is believed.
+//! Nothing is fetched here: a check that lacks an answer stops with a [`KeyRequest`], and runs again once its caller has
+//! it. Only hosts of the provider are ever asked, decided before anything else of the request is believed.
 
 use url::Url;
 
@@ -14,20 +14,58 @@ const MAX_URL_BYTES: usize = 512;
 /// The longest id of a key.
 const MAX_KID_BYTES: usize = 128;
 
-/// A key to fetch. `Debug` shows no credentials.
+/// The longest access token, in bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// A question to a provider's server. `Debug` shows no credentials.
 #[derive(Debug, Clone)]
 pub struct KeyRequest {
     /// What is asked: https, on a host of the provider.
     pub url: Url,
-    /// With a `POST` of this JSON, which holds credentials; else with a `GET`.
-    pub json: Option<Secret>,
-    /// What names this key among all that can be fetched: equal names have equal answers.
+    /// With a `POST` of this; else with a `GET`.
+    pub post: Option<Post>,
+    /// What names this answer among all that can be fetched: equal names have equal answers.
     pub name: String,
+    /// The question whose answer gives the access token that this one needs (OAuth 2.0, RFC 6749). An answer had with a
+    /// token is about one request: it must not be kept.
+    pub token: Option<Box<KeyRequest>>,
+}
+
+/// What is posted with a question.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The value of the header `Authorization`.
+    pub authorization: Option<Secret>,
+    /// The body; it may hold credentials.
+    pub body: Secret,
+}
+
+impl Post {
+    pub(super) fn json(body: impl Into<Secret>) -> Self {
+        Self { content_type: "application/json", authorization: None, body: body.into() }
+    }
 }
 
 impl KeyRequest {
     pub(super) fn certificate(url: Url) -> Self {
-        Self { name: url.as_str().to_owned(), url, json: None }
+        Self { name: url.as_str().to_owned(), url, post: None, token: None }
+    }
+
+    /// This question with the access token in the answer to [`token`](Self::token); none if there is no token in it.
+    #[must_use]
+    pub fn with_token(&self, answer: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Granted {
+            access_token: String,
+        }
+        let Granted { access_token } = serde_json::from_slice(answer).ok()?;
+        let fits = (1..=MAX_TOKEN_BYTES).contains(&access_token.len());
+        let bearer = Secret::from(format!("Bearer {access_token}"));
+        let fits = fits && access_token.bytes().all(|byte| byte.is_ascii_graphic());
+        let post = self.post.clone().filter(|_| fits)?;
+        Some(Self { post: Some(Post { authorization: Some(bearer), ..post }), token: None, ..self.clone() })
     }
 
     /// Plaid's `/webhook_verification_key/get`; none if this can not be the id of a key.
@@ -36,7 +74,8 @@ impl KeyRequest {
         let url = Url::parse(&format!("https://{host}/webhook_verification_key/get")).ok().filter(|_| fits)?;
         let secret = secret.expose_str()?;
         let json = serde_json::json!({ "client_id": client_id, "secret": secret, "key_id": kid });
-        Some(Self { url, json: Some(Secret::from(json.to_string())), name: format!("{host} {client_id} {kid}") })
+        let name = format!("{host} {client_id} {kid}");
+        Some(Self { url, post: Some(Post::json(json.to_string())), name, token: None })
     }
 }
 
@@ -122,5 +161,14 @@ mod tests {
         assert!(!format!("{request:?}").contains("hunter2") && !request.name.contains("hunter2"));
         assert!(KeyRequest::plaid("sandbox.plaid.com", "client", &Secret::from("x"), "a b").is_none());
         assert!(KeyRequest::plaid("sandbox.plaid.com", "client", &Secret::from("x"), "").is_none());
+        let granted = request.with_token(br#"{"access_token":"A21AAF","token_type":"Bearer"}"#).unwrap();
+        assert_eq!(granted.post.as_ref().unwrap().authorization, Some(Secret::from("Bearer A21AAF")));
+        assert!(!format!("{granted:?}").contains("A21AAF"));
+        let long = format!(r#"{{"access_token":"{}"}}"#, "x".repeat(MAX_TOKEN_BYTES + 1));
+        for bad in
+            ["", "{}", r#"{"access_token":""}"#, r#"{"access_token":"a\r\nb"}"#, r#"{"access_token":"a b"}"#, &long]
+        {
+            assert!(request.with_token(bad.as_bytes()).is_none(), "{bad:.40}");
+        }
     }
 }

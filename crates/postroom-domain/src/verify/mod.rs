@@ -45,7 +45,7 @@ use http::{HeaderMap, HeaderName};
 
 pub(crate) use changed::compacted;
 pub use explain::{Explanation, Verdict};
-pub use fetch::KeyRequest;
+pub use fetch::{KeyRequest, Post};
 pub(crate) use json::looks_like_json;
 pub use outcome::{Answer, Confirm, Outcome, Part, Refusal, Verified};
 pub use sign::{PublicSide, SignedRequest, private_key, public_side, sign};

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod handshakes;
+mod postback;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -332,7 +333,7 @@ mod tokens {
         let signed = Source::of("plaid").signed_sample(1, at(0));
         let needed = needed(&verifier, &signed);
         assert_eq!(needed.url.as_str(), "https://sandbox.plaid.com/webhook_verification_key/get");
-        let asked: Value = serde_json::from_slice(needed.json.as_ref().unwrap().expose()).unwrap();
+        let asked: Value = serde_json::from_slice(needed.post.as_ref().unwrap().body.expose()).unwrap();
         assert_eq!(asked, json!({ "client_id": "client-1", "secret": "hunter2", "key_id": "postroom-sample" }));
         let answer = format!(r#"{{"key":{},"request_id":"x"}}"#, jwk());
         assert!(matches!(verifier.verify_with_key(&request(&signed), answer.as_bytes(), at(0)), Outcome::Verified(_)));

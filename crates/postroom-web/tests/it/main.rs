@@ -151,6 +151,7 @@ macro_rules! suite {
                 a_source_of_asana_learns_its_secret_once,
                 a_certificate_is_fetched_once_and_a_subscription_is_visited,
                 while_a_key_can_not_be_had_the_provider_is_told_to_come_again,
+                paypal_is_asked_about_each_request_of_a_source_that_chose_so,
             ],
             rejections: [
                 the_owner_of_a_rejection_sees_why_and_its_sender_only_the_code,

@@ -128,6 +128,52 @@ pub async fn a_certificate_is_fetched_once_and_a_subscription_is_visited(engine:
     assert_eq!(events(&room, &tenant).await.len(), 3);
 }
 
+pub async fn paypal_is_asked_about_each_request_of_a_source_that_chose_so(engine: Engine) {
+    let said = |text: &str| Ok(Bytes::from(text.to_owned()));
+    let verdict = |status: &str| said(&json!({ "verification_status": status }).to_string());
+    let down = || Err(NoKey::Unavailable("down".to_owned()));
+    let script = Script::of([
+        said(r#"{"access_token":"A21AAF","expires_in":32400}"#),
+        verdict("SUCCESS"),
+        verdict("FAILURE"),
+        down(),
+        said("<html>"),
+        Err(NoKey::Absent(400)),
+        verdict("SUCCESS"),
+    ]);
+    let fetcher = script.clone();
+    let room = Room::with(engine, |setup| setup.key_fetcher = fetcher).await;
+    let tenant = room.tenant("Acme").await;
+    let options = json!({
+        "webhook_id": "4JH86294D6297924G", "verify_by": "postback", "client_id": "AQcN", "environment": "sandbox"
+    });
+    room.source(&tenant, json!({"provider": "paypal", "options": options, "secret": "of-the-app"})).await;
+    let event = |number| {
+        let Value::Object(options) = json!({ "webhook_id": "4JH86294D6297924G" }) else { unreachable!() };
+        let payload = sample("paypal", None, number, room.now()).unwrap();
+        let url = "https://hooks.example/in/acme/paypal";
+        sign("paypal", &options, Some(&Secret::from(RSA_KEY)), &payload, url, room.now()).unwrap()
+    };
+    assert_eq!(call(&room, &event(1)).send().await.status, 200);
+    assert_eq!(call(&room, &event(2)).send().await.verdict(), "401 signature_invalid");
+    for _ in ["no answer", "no answer of PayPal"] {
+        let answered = call(&room, &event(3)).send().await;
+        assert_eq!(answered.verdict(), "503 source_unusable");
+        assert!(answered.header("retry-after").is_some());
+    }
+    assert_eq!(call(&room, &event(3)).send().await.verdict(), "401 signature_invalid", "it is no question for PayPal");
+    let not_asked = SignedRequest { body: b"{},\"webhook_id\":\"MINE\",\"webhook_event\":{}".into(), ..event(4) };
+    assert_eq!(call(&room, &not_asked).send().await.verdict(), "401 signature_invalid");
+    assert_eq!(call(&room, &event(3)).send().await.status, 200);
+    let (token, question) = ("/v1/oauth2/token", "/v1/notifications/verify-webhook-signature");
+    let asked: Vec<String> =
+        script.asked().iter().map(|url| url.replace("https://api-m.sandbox.paypal.com", "")).collect();
+    assert_eq!(asked, [token, question, question, question, question, question, question]);
+    assert_eq!(events(&room, &tenant).await.len(), 2);
+    let shown = room.get("/v1/sources").bearer(&tenant.key).send().await;
+    assert!(!String::from_utf8_lossy(&shown.body).contains("of-the-app"));
+}
+
 pub async fn while_a_key_can_not_be_had_the_provider_is_told_to_come_again(engine: Engine) {
     let script = Script::of([Err(NoKey::Unavailable("down".to_owned())), Err(NoKey::Absent(404))]);
     let fetcher = script.clone();

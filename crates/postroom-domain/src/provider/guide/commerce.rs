@@ -66,12 +66,20 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
         Guide {
             url: "developer.paypal.com, Apps & Credentials, the app, Webhooks: add the URL.",
             secret: "There is none: PayPal signs with a certificate. What is needed is the Webhook ID, shown beside the URL \
-                     after it was added: give it to the source as the option webhook_id. It is not sent with a request.",
+                     after it was added: give it to the source as the option webhook_id. It is not sent with a request. With \
+                     the option verify_by=postback PayPal is asked about every request instead: then give it the option \
+                     client_id, and the Secret of the same app.",
             events: "Choose them with the URL, such as PAYMENT.CAPTURE.COMPLETED.",
             delivery: "2xx. Up to 25 tries in 3 days.",
             notes: &[
-                "The certificate is fetched from PayPal's own hosts only, and its chain and name are checked.",
-                "The webhook simulator signs with the literal id WEBHOOK_ID: it proves nothing and is refused.",
+                "The certificate is fetched from PayPal's own hosts only, over TLS; its name and dates are checked, and its \
+                 chain wherever the file brings the issuers along. A file of nothing but the certificate is believed for where \
+                 it came from, unless the option trust_root_pem names its issuer or root: then its chain is always checked.",
+                "With verify_by=postback nothing is decided here but what PayPal can not have sent. While PayPal does not \
+                 answer, requests get 503 with Retry-After, and it sends them again; a server that must take events while \
+                 PayPal's API is down stays with the certificate.",
+                "The webhook simulator signs with the literal id WEBHOOK_ID: it proves nothing and is refused. \
+                 PayPal's postback does not know its requests either.",
                 "The body counts by its CRC-32 only; PayPal's own choice.",
             ],
             unverified: &[CONSOLE],

@@ -132,7 +132,10 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             events: "Whatever is published to the topic. Filter with a subscription filter policy.",
             delivery: "2xx within 15 s; retries follow the topic's delivery policy.",
             notes: &[
-                "The certificate is fetched from sns.<region>.amazonaws.com only.",
+                "The certificate is fetched from sns.<region>.amazonaws.com only, over TLS; its name and dates are checked, and \
+                 its chain wherever the file brings the issuers along. A file of nothing but the certificate is believed for \
+                 where it came from, unless the option trust_root_pem names its issuer or root: then its chain is always \
+                 checked.",
                 "Raw message delivery is not signed and is refused.",
                 "The content type is text/plain although the body is JSON.",
             ],

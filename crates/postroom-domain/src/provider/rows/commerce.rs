@@ -204,8 +204,8 @@ pub(super) const PAYPAL: Provider = Provider {
     title: "PayPal",
     scheme: Scheme::Code(Code::PayPal),
     secret: SecretSpec {
-        form: SecretForm::None,
-        hint: "there is none; the option webhook_id takes its place",
+        is_optional: true,
+        hint: "none, the option webhook_id takes its place; with verify_by=postback the Secret of the app",
         ..SECRET
     },
     event_type: &[&[Field::Json("event_type")]],

@@ -31,35 +31,49 @@ const FIELDS: [&str; 8] = [
     "success",
 ];
 
-/// Checks every item.
-pub(super) fn run<T: Trace>(secrets: &[Secret], request: &Request<'_>, trace: &mut T) -> Result<(), Refusal> {
-    let items = batch::items(request.body, &["notificationItems"]);
-    if items.is_empty() {
-        return Err(missing(check::SIGNATURE_HEADER, "the body has no notificationItems", trace));
+/// The scheme with a source's keys.
+#[derive(Debug)]
+pub(in crate::verify) struct Check {
+    keys: Vec<hmac::Key>,
+    paths: Paths,
+    signed: [usize; FIELDS.len()],
+    signature: usize,
+}
+
+impl Check {
+    pub fn compile(secrets: &[Secret]) -> Self {
+        let keys = secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose())).collect();
+        let mut paths = Paths::default();
+        let signed = FIELDS.map(|field| paths.add(&format!("NotificationRequestItem.{field}")));
+        let signature = paths.add("NotificationRequestItem.additionalData.hmacSignature");
+        Self { keys, paths, signed, signature }
     }
-    if items.len() > MAX_ITEMS {
-        return Err(refused(check::SIGNATURE_FORMAT, format!("at most {MAX_ITEMS} items are looked at"), trace));
-    }
-    let keys: Vec<hmac::Key> =
-        secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose())).collect();
-    let mut paths = Paths::default();
-    let slots = FIELDS.map(|field| paths.add(&format!("NotificationRequestItem.{field}")));
-    let signature = paths.add("NotificationRequestItem.additionalData.hmacSignature");
-    for item in &items {
-        let values = paths.read(item.as_bytes());
-        let Some(text) = values[signature].as_deref().filter(|text| !text.is_empty()) else {
-            return Err(missing(check::SIGNATURE_HEADER, "an item has no additionalData.hmacSignature", trace));
-        };
-        let Some(given) = STANDARD.decode(text).ok().filter(|bytes| bytes.len() == 32) else {
-            return Err(refused(check::SIGNATURE_FORMAT, "a signature is not 32 bytes in base64", trace));
-        };
-        let message = slots.map(|slot| values[slot].as_deref().unwrap_or_default()).join(":");
-        if !keys.iter().any(|key| hmac::verify(key, message.as_bytes(), &given).is_ok()) {
-            return Err(refused(check::SIGNATURE, "an item is signed with none of the keys", trace));
+
+    /// Checks every item.
+    pub fn run<T: Trace>(&self, request: &Request<'_>, trace: &mut T) -> Result<(), Refusal> {
+        let items = batch::items(request.body, &["notificationItems"]);
+        if items.is_empty() {
+            return Err(missing(check::SIGNATURE_HEADER, "the body has no notificationItems", trace));
         }
+        if items.len() > MAX_ITEMS {
+            return Err(refused(check::SIGNATURE_FORMAT, format!("at most {MAX_ITEMS} items are looked at"), trace));
+        }
+        for item in &items {
+            let values = self.paths.read(item.as_bytes());
+            let Some(text) = values[self.signature].as_deref().filter(|text| !text.is_empty()) else {
+                return Err(missing(check::SIGNATURE_HEADER, "an item has no additionalData.hmacSignature", trace));
+            };
+            let Some(given) = STANDARD.decode(text).ok().filter(|bytes| bytes.len() == 32) else {
+                return Err(refused(check::SIGNATURE_FORMAT, "a signature is not 32 bytes in base64", trace));
+            };
+            let message = self.signed.map(|slot| values[slot].as_deref().unwrap_or_default()).join(":");
+            if !self.keys.iter().any(|key| hmac::verify(key, message.as_bytes(), &given).is_ok()) {
+                return Err(refused(check::SIGNATURE, "an item is signed with none of the keys", trace));
+            }
+        }
+        trace.passed(check::SIGNATURE, || format!("{} signed with a key of the source", count(items.len(), "item")));
+        Ok(())
     }
-    trace.passed(check::SIGNATURE, || format!("{} signed with a key of the source", count(items.len(), "item")));
-    Ok(())
 }
 
 /// Puts a signature into every item of the body.

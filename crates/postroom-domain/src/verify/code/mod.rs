@@ -2,6 +2,7 @@
 
 mod adyen;
 mod paypal;
+mod postback;
 mod sns;
 mod twilio;
 
@@ -18,7 +19,7 @@ use crate::{Invalid, Secret, Timestamp};
 /// A compiled scheme.
 #[derive(Debug)]
 pub(super) enum Check {
-    Adyen,
+    Adyen(adyen::Check),
     AwsSns(sns::Check),
     PayPal(paypal::Check),
     Twilio,
@@ -45,10 +46,10 @@ pub(super) struct Signer<'s> {
 }
 
 impl Check {
-    /// Compiles the scheme with a source's options.
-    pub fn compile(code: Code, options: &Options<'_>) -> Result<Self, FieldError> {
+    /// Compiles the scheme with a source's options and secrets.
+    pub fn compile(code: Code, options: &Options<'_>, secrets: &[Secret]) -> Result<Self, FieldError> {
         Ok(match code {
-            Code::Adyen => Self::Adyen,
+            Code::Adyen => Self::Adyen(adyen::Check::compile(secrets)),
             Code::AwsSns => Self::AwsSns(sns::Check::compile(options)?),
             Code::PayPal => Self::PayPal(paypal::Check::compile(options)?),
             Code::Twilio => Self::Twilio,
@@ -57,15 +58,19 @@ impl Check {
 
     /// Whether a shared secret proves requests.
     pub fn needs_secret(&self) -> bool {
-        matches!(self, Self::Adyen | Self::Twilio)
+        match self {
+            Self::Adyen(_) | Self::Twilio => true,
+            Self::PayPal(check) => check.asks(),
+            Self::AwsSns(_) => false,
+        }
     }
 
     /// Checks a request.
     pub fn run<T: Trace>(&self, secrets: &[Secret], incoming: &Incoming<'_>, trace: &mut T) -> Result<(), Stop> {
         match self {
-            Self::Adyen => Ok(adyen::run(secrets, incoming.request, trace)?),
+            Self::Adyen(check) => Ok(check.run(incoming.request, trace)?),
             Self::AwsSns(check) => check.run(incoming, trace),
-            Self::PayPal(check) => check.run(incoming, trace),
+            Self::PayPal(check) => check.run(secrets, incoming, trace),
             Self::Twilio => Ok(twilio::run(secrets, incoming, trace)?),
         }
     }
@@ -73,7 +78,7 @@ impl Check {
     /// Signs a body as the provider would: its headers, and the body where the signature is a part of it.
     pub fn sign(&self, signer: &Signer<'_>, headers: &mut HeaderMap, body: &mut Vec<u8>) -> Result<(), FieldError> {
         match self {
-            Self::Adyen => adyen::sign(signer, body),
+            Self::Adyen(_) => adyen::sign(signer, body),
             Self::AwsSns(_) => sns::sign(signer, headers, body),
             Self::PayPal(check) => paypal::sign(check, signer, headers, body),
             Self::Twilio => twilio::sign(signer, headers, body),

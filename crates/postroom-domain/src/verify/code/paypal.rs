@@ -1,5 +1,6 @@
 //! PayPal: a signature by a certificate that a header names, over the transmission's id and time, the webhook's id and
-//! the CRC32 of the body. The webhook's id is never sent: it is an option of the source.
+//! the CRC32 of the body. The webhook's id is never sent: it is an option of the source. A source may also ask PayPal
+//! itself about each request: [`postback`](super::postback).
 //!
 //! A CRC32 is no digest: other bodies with the same one are easily found by who knows a signed request. That is
 //! PayPal's scheme.
@@ -8,17 +9,19 @@ use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
 
 use super::super::certificate::Trust;
 use super::super::fetch::{self, KeyRequest, Stop};
 use super::super::sign::{fresh_uuid, rsa_signature};
 use super::super::time;
 use super::super::trace::{Trace, show};
-use super::super::{check, required};
+use super::super::{Refusal, check, required};
+use super::postback::Postback;
 use super::{Given, Incoming, Signer, certified_key, missing, refused, trust};
-use crate::Timestamp;
 use crate::provider::scheme::Unit;
 use crate::provider::{FieldError, Options};
+use crate::{Secret, Timestamp};
 
 const ID: HeaderName = HeaderName::from_static("paypal-transmission-id");
 const TIME: HeaderName = HeaderName::from_static("paypal-transmission-time");
@@ -40,6 +43,17 @@ pub(in crate::verify) struct Check {
     given: Given,
     trust: Trust,
     tolerance: Option<time::Window>,
+    /// PayPal itself is asked, in place of its certificate.
+    postback: Option<Postback>,
+}
+
+/// The headers with which PayPal proves a request.
+pub(super) struct Proof<'r> {
+    pub id: &'r [u8],
+    pub sent: &'r [u8],
+    pub signature: &'r [u8],
+    pub cert_url: &'r [u8],
+    pub algorithm: &'r [u8],
 }
 
 impl Check {
@@ -55,17 +69,23 @@ impl Check {
             future_seconds: Some(seconds),
         });
         let webhook_id = options.text("webhook_id").unwrap_or_default().to_owned();
-        Ok(Self { webhook_id, cert_url, given, trust, tolerance })
+        Ok(Self { webhook_id, cert_url, given, trust, tolerance, postback: Postback::compile(options)? })
     }
 
-    pub fn run<T: Trace>(&self, incoming: &Incoming<'_>, trace: &mut T) -> Result<(), Stop> {
+    /// Whether PayPal is asked about each request, which takes the secret of an app.
+    pub fn asks(&self) -> bool {
+        self.postback.is_some()
+    }
+
+    pub fn run<T: Trace>(&self, secrets: &[Secret], incoming: &Incoming<'_>, trace: &mut T) -> Result<(), Stop> {
         let headers = incoming.request.headers;
         let text = required(headers, &SIGNATURE, trace)?;
         let mut part = |name: &HeaderName| {
             let value = super::super::single(headers, name).filter(|value| !value.is_empty());
             value.ok_or_else(|| missing(check::SIGNED_PART, format!("header {name} is missing or doubled"), trace))
         };
-        let (id, sent, url, algorithm) = (part(&ID)?, part(&TIME)?, part(&CERT_URL)?, part(&ALGORITHM)?);
+        let (id, sent, cert_url, algorithm) = (part(&ID)?, part(&TIME)?, part(&CERT_URL)?, part(&ALGORITHM)?);
+        let proof = Proof { id, sent, signature: text, cert_url, algorithm };
         if algorithm != b"SHA256withRSA" {
             let why = format!("signed by {}, where SHA256withRSA is expected", show(algorithm));
             return Err(refused(check::SIGNATURE_FORMAT, why, trace).into());
@@ -76,26 +96,36 @@ impl Check {
         let Some(signature) = STANDARD.decode(text).ok() else {
             return Err(refused(check::SIGNATURE_FORMAT, "the signature is not base64", trace).into());
         };
-        let key = self.key(url, incoming, trace)?;
-        let message = message(id, sent, &self.webhook_id, incoming.request.body);
-        if UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(&message, &signature).is_err() {
-            let why = "the signature is not over this request and this webhook_id";
-            return Err(refused(check::SIGNATURE, why, trace).into());
+        if let Some(postback) = &self.postback {
+            Self::on_paypal(cert_url, trace)?;
+            postback.run(&proof, &self.webhook_id, secrets, incoming, trace)?;
+        } else {
+            let key = self.key(cert_url, incoming, trace)?;
+            let message = message(id, sent, &self.webhook_id, incoming.request.body);
+            if UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(&message, &signature).is_err() {
+                let why = "the signature is not over this request and this webhook_id";
+                return Err(refused(check::SIGNATURE, why, trace).into());
+            }
+            trace.passed(check::SIGNATURE, || "matches".to_owned());
         }
-        trace.passed(check::SIGNATURE, || "matches".to_owned());
         match &self.tolerance {
             Some(window) => Ok(super::super::hmac::within(window, at, incoming.now, trace)?),
             None => Ok(()),
         }
     }
 
-    fn key<T: Trace>(&self, url: &[u8], incoming: &Incoming<'_>, trace: &mut T) -> Result<Vec<u8>, Stop> {
+    /// The URL of the certificate, if it is one of PayPal.
+    fn on_paypal<T: Trace>(url: &[u8], trace: &mut T) -> Result<Url, Refusal> {
         let text = std::str::from_utf8(url).unwrap_or_default();
-        let Some(parsed) = fetch::on_host(text, fetch::is_paypal) else {
+        fetch::on_host(text, fetch::is_paypal).ok_or_else(|| {
             let why = format!("{CERT_URL} {} is not https on a host of PayPal", show(url));
-            return Err(refused(check::CERTIFICATE_URL, why, trace).into());
-        };
-        if self.cert_url.as_ref().is_some_and(|only| only != text) {
+            refused(check::CERTIFICATE_URL, why, trace)
+        })
+    }
+
+    fn key<T: Trace>(&self, url: &[u8], incoming: &Incoming<'_>, trace: &mut T) -> Result<Vec<u8>, Stop> {
+        let parsed = Self::on_paypal(url, trace)?;
+        if self.cert_url.as_ref().is_some_and(|only| only.as_bytes() != url) {
             let why = format!("{CERT_URL} {} is not the cert_url of the source", show(url));
             return Err(refused(check::CERTIFICATE_URL, why, trace).into());
         }

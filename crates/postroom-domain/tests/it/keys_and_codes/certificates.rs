@@ -81,7 +81,7 @@ fn a_certificate_is_asked_for_only_where_the_provider_keeps_its_own() {
     let signed = Source::of("paypal").signed_sample(1, at(0));
     let asked = needed(&verifier, &signed);
     assert_eq!(asked.url.as_str(), signed.headers["paypal-cert-url"].to_str().unwrap());
-    assert!(asked.json.is_none());
+    assert!(asked.post.is_none() && asked.token.is_none());
     for (fetched, good) in [
         (PAYPAL_CERTIFICATE.to_owned(), true),
         (include_str!("../../keys/other_name.crt").to_owned(), false),
