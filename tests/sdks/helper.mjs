@@ -16,6 +16,9 @@ const load = (file) => import(pathToFileURL(path.join(folder, "node_modules", fi
 // Node 18 has it only behind a flag.
 globalThis.crypto ??= crypto.webcrypto;
 
+// What a library logs does not come between our lines.
+for (const kind of ["log", "debug", "info", "warn", "error"]) console[kind] = () => {};
+
 // The libraries ask the clock, which stands where the test says.
 let now = Date.now();
 const RealDate = Date;
@@ -33,7 +36,9 @@ const { WorkOS } = require("@workos-inc/node");
 const { verifyWebhook } = require("@clerk/backend/webhooks");
 require("@shopify/shopify-api/adapters/node");
 const { shopifyApi } = require("@shopify/shopify-api");
+const { createSHA256HMAC } = require("@shopify/shopify-api/runtime");
 const { LinearWebhookClient } = await load("@linear/sdk/dist/webhooks/index.mjs");
+const { AwsLambdaReceiver } = require("@zoom/rivet/chatbot");
 const github = await load("@octokit/webhooks-methods/dist-node/index.js");
 
 // It fetches the certificate; here that is always the one of the test.
@@ -81,6 +86,10 @@ const providers = {
     verify: (r) => github.verify(r.secret, r.text, r.header("X-Hub-Signature-256")),
   },
   shopify: {
+    signed_by: "@shopify/shopify-api",
+    async sign(r) {
+      r.put("X-Shopify-Hmac-Sha256", await createSHA256HMAC(r.secret, r.text));
+    },
     verified_by: "@shopify/shopify-api",
     async verify(r) {
       const headers = {};
@@ -88,6 +97,17 @@ const providers = {
       const rawRequest = { method: r.method, url: r.url, headers };
       const told = await shopify(r.secret).webhooks.validate({ rawBody: r.text, rawRequest, rawResponse: {} });
       if (!told.valid) throw new Error(JSON.stringify(told));
+      return true;
+    },
+  },
+  zoom: {
+    verified_by: "@zoom/rivet",
+    async verify(r) {
+      const receiver = new AwsLambdaReceiver({ webhooksSecretToken: r.secret });
+      receiver.init({ eventEmitter: undefined });
+      const headers = Object.fromEntries(r.headers.map(([name]) => [name, r.header(name)]));
+      const told = await receiver.start()({ headers, body: r.text, isBase64Encoded: false }, {});
+      if (told.statusCode !== 200) throw new Error(told.body);
       return true;
     },
   },

@@ -3,10 +3,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postroom_domain::Timestamp;
 use postroom_domain::provider::{self, sample};
+use postroom_domain::verify::{PublicSide, public_side};
+use postroom_domain::{Secret, Timestamp};
 use postroom_testkit::sdks::{self, Webhook};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::support::{Arrived, Engine, Receiver, Server, Tenant, request};
 
@@ -18,6 +19,7 @@ const OURS_ALONE: [&str; 5] = ["standard-webhooks", "openai", "gitlab-signing", 
 const EC_KEY: &str = include_str!("../../../postroom-domain/tests/keys/ec.pem");
 const RSA_KEY: &str = include_str!("../../../postroom-domain/tests/keys/rsa.pem");
 const SNS_CERTIFICATE: &str = include_str!("../../../postroom-domain/tests/keys/sns.crt");
+const PAYPAL_CERTIFICATE: &str = include_str!("../../../postroom-domain/tests/keys/paypal.crt");
 const ROOT: &str = include_str!("../../../postroom-domain/tests/keys/root.crt");
 
 /// Where providers that sign the URL were told to send.
@@ -44,7 +46,7 @@ fn secret(provider: &str) -> Option<&'static str> {
         "sendgrid" => Some(
             "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEmwkvcKrWfoO9ZchcKitk6nLZo5ugeKpfZKfjoZQegDRYjVCQmOhaXFjnzujNdb4KFc+UNRMtTW9BEKWeIRvl0g==",
         ),
-        "aws-sns" => None,
+        "aws-sns" | "paypal" | "plaid" => None,
         _ => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     }
 }
@@ -53,8 +55,8 @@ fn secret(provider: &str) -> Option<&'static str> {
 fn private(provider: &str) -> &'static str {
     match provider {
         "discord" => "d34ec57c22e0dd9a808da60b53b1fcf414cfa861629c8e68ac114535578e7808",
-        "sendgrid" => EC_KEY,
-        "aws-sns" => RSA_KEY,
+        "sendgrid" | "plaid" => EC_KEY,
+        "aws-sns" | "paypal" => RSA_KEY,
         _ => "",
     }
 }
@@ -64,6 +66,14 @@ fn options(name: &str) -> Value {
     let row = provider::find(name).expect("a provider");
     if name == "aws-sns" {
         options = json!({ "cert_pem": SNS_CERTIFICATE, "trust_root_pem": ROOT });
+    }
+    if name == "paypal" {
+        options = json!({ "webhook_id": "4JH86294D6297924G", "cert_pem": PAYPAL_CERTIFICATE, "trust_root_pem": ROOT });
+    }
+    if name == "plaid" {
+        let public = public_side("plaid", &Map::new(), &Secret::from(EC_KEY)).expect("a key");
+        let Some(PublicSide::Jwk(jwk)) = public else { panic!("{public:?}") };
+        options = json!({ "jwk": jwk });
     }
     if row.signs_url() {
         options["public_url"] = PUBLIC_URL.into();

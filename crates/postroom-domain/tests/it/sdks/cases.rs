@@ -9,6 +9,7 @@ use postroom_domain::{Secret, Timestamp};
 use postroom_testkit::sdks::{self, Webhook};
 use serde_json::Value;
 
+use super::kinds::{Kind, Seen};
 use super::{ANY, Bodies, Handshake, Row};
 use crate::support::{Source, URL, at, private_key};
 
@@ -31,6 +32,8 @@ const RESPELLED_FORMS: [&str; 3] = [
     "z=+%20&mandrill_events=[{\"a\":1}]&empty=&b=%c3%a9",
     "mandrill_events=%5B%7B%22a%22%3A%201%7D%5D&&",
 ];
+/// A public key of nobody, with the id of the one that signs.
+const OTHER_JWK: &str = r#"{"kty":"EC","crv":"P-256","x":"83T4O_n84iotIvIW4mdBgQ_7dAfSmpqIM8kF9mN1flo","y":"VSktxkanutoMPtnzTUWiDV71aYoJUiPHjRHOsBANxfo","alg":"ES256","use":"sig","kid":"{kid}"}"#;
 const UNICODE: &str = "{\"box\":\"\u{1f4e6}\",\"rtl\":\"\u{202e}\",\"name\":\"Zo\u{eb}\"}";
 const UNICODE_TIMED: &str = "{\"webhookTimestamp\":<millis>,\"box\":\"\u{1f4e6}\",\"rtl\":\"\u{202e}\"}";
 const UNICODE_FORM: &str = "mandrill_events=%5B%22%F0%9F%93%A6%22%2C%22Zo%C3%AB%22%5D&z=\u{1f4e6}";
@@ -39,12 +42,13 @@ const UNICODE_FORM: &str = "mandrill_events=%5B%22%F0%9F%93%A6%22%2C%22Zo%C3%AB%
 struct Run<'r> {
     row: &'r Row,
     names: RefCell<Vec<String>>,
+    seen: Seen,
     wrong: RefCell<Vec<String>>,
 }
 
 /// Runs every case of a row.
 pub fn check(row: &Row) {
-    let run = Run { row, names: RefCell::default(), wrong: RefCell::default() };
+    let run = Run { row, names: RefCell::default(), seen: Seen::of(row.provider), wrong: RefCell::default() };
     let signed = sdks::sign(&unsigned(row, &plain_body(row), at(0)))
         .unwrap_or_else(|error| panic!("{}: its library does not sign our sample: {error}", row.provider));
     run.case(true, "valid", &signed);
@@ -61,6 +65,26 @@ pub fn check(row: &Row) {
     }
     let wrong = run.wrong.into_inner();
     assert!(wrong.is_empty(), "{}:\n{}", row.provider, wrong.join("\n"));
+    run.seen.complete();
+}
+
+/// Which kind a case is of, by its name.
+fn kind_of(name: &str, valid: bool) -> Option<Kind> {
+    Some(match name.split([' ', ':']).next().unwrap_or_default() {
+        "valid" | "signed" => Kind::Valid,
+        "tampered" => Kind::Tampered,
+        "another" => Kind::WrongSecret,
+        "too" if name == "too old" => Kind::TooOld,
+        "too" => Kind::TooNew,
+        "malformed" => Kind::Malformed,
+        "missing" => Kind::Missing,
+        "unicode" => Kind::Unicode,
+        "empty" => Kind::EmptyBody,
+        "respelled" => Kind::Respelled,
+        "variant" if valid && name.contains("{w}") => Kind::Several,
+        "variant" if !valid => Kind::Label,
+        _ => return None,
+    })
 }
 
 /// A body and the headers that come with it, not signed yet.
@@ -150,7 +174,27 @@ fn tampered(run: &Run<'_>, signed: &Webhook) {
     if source.secret.is_some() {
         let secret = source.other_secret().to_owned();
         run.case(false, "another secret", &Webhook { secret, ..signed.clone() });
+        // While a secret is replaced there are two of them.
+        for secrets in [[source.other_secret(), source.secret.unwrap_or_default()], ["", source.other_secret()]] {
+            let both: Vec<&str> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
+            let valid = matches!(outcome_with(signed, &both), Outcome::Verified(_) | Outcome::Handshake(_));
+            assert_eq!(valid, both.len() == 2, "{}: {} secrets", run.row.provider, both.len());
+        }
+    } else {
+        // What takes the place of a secret.
+        let (name, value) = match run.row.provider {
+            "paypal" => ("webhook_id", "WEBHOOK_ID".to_owned()),
+            _ => ("jwk", OTHER_JWK.replace("{kid}", &kid(signed))),
+        };
+        let mut other = signed.clone();
+        other.options[name] = value.into();
+        run.case(false, &format!("another {name}"), &other);
     }
+}
+
+fn kid(signed: &Webhook) -> String {
+    let jwk: Value = serde_json::from_str(signed.options["jwk"].as_str().expect("a key")).expect("JSON");
+    jwk["kid"].as_str().expect("a kid").to_owned()
 }
 
 fn times(run: &Run<'_>, signed: &Webhook) {
@@ -177,8 +221,16 @@ fn shapes(run: &Run<'_>, signed: &Webhook) {
         changed
     };
     for (variant, valid) in row.variants {
-        let value = variant.replace("{s}", &signature).replace("{t}", &time);
+        let value = variant.replace("{s}", &signature).replace("{w}", &wrong(&signature)).replace("{t}", &time);
         run.case(*valid, &format!("variant {variant}"), &with(&value));
+    }
+    if !row.beside.is_empty() {
+        for (first, second) in [(&right, &wrong(&right)), (&wrong(&right), &right)] {
+            let mut both = with(first);
+            both.headers.push((row.beside.to_owned(), second.clone()));
+            run.case(true, "beside a wrong one", &both);
+            run.seen.add(Kind::Several);
+        }
     }
     let bare = row.shape.replace("{s}", "").replace("{t}", "");
     for (what, value) in [
@@ -199,6 +251,12 @@ fn shapes(run: &Run<'_>, signed: &Webhook) {
     twice.headers.push((row.header.to_owned(), right));
     // Libraries are given one value; which one is up to the framework before them.
     run.case_of_us(false, "twice", &twice);
+}
+
+/// A signature of the same form that is not right.
+fn wrong(signature: &str) -> String {
+    let first = if signature.starts_with('0') { "1" } else { "0" };
+    format!("{first}{}", &signature[1..])
 }
 
 /// Signature and time of a header with this form.
@@ -245,12 +303,19 @@ fn answered(run: &Run<'_>, handshake: &Handshake) {
     };
     let text = String::from_utf8(answer.body).expect("text");
     assert_eq!((answer.status, answer.content_type, text.as_str()), handshake.answer, "{}", row.provider);
+    run.seen.add(Kind::Handshake);
 }
 
 pub fn outcome(webhook: &Webhook) -> Outcome {
+    let secret: Vec<&str> = Some(webhook.secret.as_str()).into_iter().filter(|secret| !secret.is_empty()).collect();
+    outcome_with(webhook, &secret)
+}
+
+/// What it comes to for a source with these secrets.
+pub fn outcome_with(webhook: &Webhook, secrets: &[&str]) -> Outcome {
     let Value::Object(options) = &webhook.options else { panic!("options are a map") };
-    let secret = (!webhook.secret.is_empty()).then(|| Secret::from(webhook.secret.as_str()));
-    let verifier = Verifier::compile(&webhook.provider, options, secret.as_slice()).unwrap();
+    let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::from(*secret)).collect();
+    let verifier = Verifier::compile(&webhook.provider, options, &secrets).unwrap();
     let mut headers = HeaderMap::new();
     for (name, value) in &webhook.headers {
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
@@ -275,6 +340,9 @@ impl Run<'_> {
 
     fn case_of_us(&self, valid: bool, name: &str, webhook: &Webhook) {
         self.names.borrow_mut().push(name.to_owned());
+        if let Some(kind) = kind_of(name, valid) {
+            self.seen.add(kind);
+        }
         let outcome = outcome(webhook);
         if matches!(outcome, Outcome::Verified(_) | Outcome::Handshake(_)) != valid {
             let body = String::from_utf8_lossy(&webhook.body);

@@ -1,8 +1,10 @@
 //! Every provider verified as its own library would: one table of cases, run for each provider with signatures that its
 //! official library made, or a few independent lines of Python where no library signs (`tests/sdks`). Where a library
-//! verifies, it is asked about every case too, and has to say what we say, but for the differences that a row states.
+//! verifies, it is asked about every case too, and has to say what we say, but for the differences that a row states. A
+//! provider that lacks a kind of case which it can have (`kinds`) fails.
 
 mod cases;
+mod kinds;
 mod rows;
 mod special;
 
@@ -20,8 +22,11 @@ pub struct Row {
     header: &'static str,
     /// Its value: `{s}` is the signature, `{t}` the signed time.
     shape: &'static str,
-    /// Other values made of the same parts, and whether they prove the request.
+    /// Other values made of the same parts, and whether they prove the request; `{w}` is a wrong signature of the right
+    /// form.
     variants: &'static [(&'static str, bool)],
+    /// A header that may hold another key's signature beside that one.
+    beside: &'static str,
     /// Headers that come with every request and are not signed.
     headers: &'static [(&'static str, &'static str)],
     /// How old and how far ahead of our clock a signed time may be, in seconds. `ANY` is no limit.
@@ -79,6 +84,7 @@ const ROW: Row = Row {
     header: "",
     shape: "{s}",
     variants: &[],
+    beside: "",
     headers: &[],
     past: ANY,
     future: ANY,

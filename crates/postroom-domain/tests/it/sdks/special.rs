@@ -3,16 +3,17 @@
 use postroom_domain::provider::sample;
 use postroom_domain::verify::Outcome;
 use postroom_testkit::sdks::{self, Webhook};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cases::{header, outcome, unsigned};
+use super::kinds::{Kind, Seen};
 use super::{ROW, Row};
 use crate::support::{Source, at};
 
 /// The providers that are checked here alone.
 pub const PROVIDERS: [&str; 5] = ["adyen", "aws-sns", "azure-event-grid", "mailgun", "none"];
 
-fn accepted(webhook: &Webhook) -> bool {
+pub fn accepted(webhook: &Webhook) -> bool {
     matches!(outcome(webhook), Outcome::Verified(_) | Outcome::Handshake(_) | Outcome::Confirm(_))
 }
 
@@ -37,6 +38,7 @@ fn mailgun_signs_time_and_token_inside_the_body_and_nothing_else() {
     let body = sample("mailgun", None, 1, at(0)).expect("a sample").body;
     let right = signed("mailgun", std::str::from_utf8(&body).expect("text"));
     assert!(accepted(&right));
+    assert_eq!(sdks::verify(&right), Ok(()));
     let changed = |path: &str, value: Value| {
         let mut body: Value = serde_json::from_slice(&right.body).expect("JSON");
         *body.pointer_mut(path).expect("a member") = value;
@@ -53,7 +55,9 @@ fn mailgun_signs_time_and_token_inside_the_body_and_nothing_else() {
         ("/signature/timestamp", Value::Null),
         ("/signature", Value::Null),
     ] {
-        assert!(!accepted(&changed(path, value.clone())), "{path} = {value}");
+        let changed = changed(path, value.clone());
+        assert!(!accepted(&changed), "{path} = {value}");
+        assert!(sdks::verify(&changed).is_err(), "{path} = {value}: its library");
     }
     // Its own advice is to set no tight limit: a token is accepted once.
     assert!(accepted(&Webhook { now: right.now + 3_600_000, ..right.clone() }));
@@ -61,6 +65,8 @@ fn mailgun_signs_time_and_token_inside_the_body_and_nothing_else() {
     for body in ["", "{}", "[]", "null", "\u{1f4e6}"] {
         assert!(!accepted(&Webhook { body: body.into(), ..right.clone() }), "{body}");
     }
+    let other = Webhook { secret: Source::of("mailgun").other_secret().to_owned(), ..right.clone() };
+    assert!(sdks::verify(&other).is_err());
     let unicode = signed("mailgun", r#"{"event-data":{"event":"opened","subject":"Zo\u00eb \u1f4e6"}}"#);
     assert!(accepted(&unicode));
 }
@@ -313,4 +319,98 @@ fn twilio_signs_a_digest_of_the_body_in_the_url_and_ports_and_shared_keys_count(
     let form = right(crate::support::URL, "B=2&A=1&A=1&A=0&C=&Body=Zo%C3%AB+%F0%9F%93%A6");
     assert!(accepted(&form));
     assert_eq!(sdks::verify(&form), Ok(()));
+}
+
+/// The same with the body written again by a JSON library.
+fn respelled(webhook: &Webhook) -> Webhook {
+    let body: Value = serde_json::from_slice(&webhook.body).expect("JSON");
+    Webhook { body: serde_json::to_vec_pretty(&body).expect("JSON"), ..webhook.clone() }
+}
+
+fn of_another_secret(webhook: &Webhook, provider: &'static str) -> Webhook {
+    Webhook { secret: Source::of(provider).other_secret().to_owned(), ..webhook.clone() }
+}
+
+fn with_body(webhook: &Webhook, body: &str) -> Webhook {
+    Webhook { body: body.into(), ..webhook.clone() }
+}
+
+#[test]
+fn those_outside_the_table_have_every_kind_of_case_too() {
+    let seen = Seen::of("none");
+    seen.accepted(Kind::Valid, [&unsigned(&Row { provider: "none", ..ROW }, "{}", at(0))]);
+    seen.complete();
+
+    let (seen, right) = (Seen::of("adyen"), signed("adyen", &text_of_sample("adyen")));
+    let (item, data) = ("/notificationItems/0/NotificationRequestItem", "additionalData");
+    let named = with(&member(&right, &format!("{item}/{data}"), json!({})), "HmacSignature", "AAAA");
+    seen.accepted(Kind::Valid, [&right]);
+    seen.refused(Kind::Tampered, [&member(&right, &format!("{item}/amount/value"), 1.into())]);
+    seen.refused(Kind::WrongSecret, [&of_another_secret(&right, "adyen")]);
+    seen.refused(Kind::Malformed, [&member(&right, &format!("{item}/{data}/hmacSignature"), "%".into())]);
+    seen.refused(Kind::Missing, [&member(&right, &format!("{item}/{data}/hmacSignature"), Value::Null)]);
+    let unicode =
+        text_of_sample("adyen").replace("\"merchantReference\":\"", "\"merchantReference\":\"Zo\u{eb} \u{1f4e6} ");
+    seen.accepted(Kind::Unicode, [&signed("adyen", &unicode)]);
+    seen.refused(Kind::EmptyBody, [&with_body(&right, "")]);
+    seen.accepted(Kind::Respelled, [&respelled(&right)]);
+    seen.refused(Kind::Label, [&named]);
+    seen.complete();
+
+    let (seen, right) = (Seen::of("aws-sns"), signed("aws-sns", &text_of_sample("aws-sns")));
+    let confirmation = r#"{"Type":"SubscriptionConfirmation","MessageId":"1","TopicArn":"arn:aws:sns:eu-west-1:1:a",
+        "Token":"2336412f37","Message":"m","Timestamp":"2026-01-01T00:00:00.000Z",
+        "SubscribeURL":"https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=2336412f37"}"#;
+    let mut other = right.clone();
+    other.options["cert_pem"] = crate::support::PAYPAL_CERTIFICATE.into();
+    other.options["trust_root_pem"] = crate::support::SNS_CERTIFICATE.into();
+    seen.accepted(Kind::Valid, [&right]);
+    seen.refused(Kind::Tampered, [&member(&right, "/Message", "other".into())]);
+    seen.refused(Kind::WrongSecret, [&other]);
+    seen.refused(Kind::Malformed, [&member(&right, "/Signature", "%".into())]);
+    seen.refused(Kind::Missing, [&member(&right, "/Signature", Value::Null)]);
+    let unicode = json!({ "Type": "Notification", "MessageId": "1", "Message": "Zo\u{eb} \u{1f4e6}",
+        "Timestamp": "2026-01-01T00:00:00.000Z" });
+    seen.accepted(Kind::Unicode, [&signed("aws-sns", &unicode.to_string())]);
+    seen.refused(Kind::EmptyBody, [&with_body(&right, "")]);
+    seen.accepted(Kind::Respelled, [&respelled(&right)]);
+    seen.refused(Kind::Label, [&member(&right, "/SignatureVersion", "1".into())]);
+    seen.accepted(Kind::Handshake, [&signed("aws-sns", confirmation)]);
+    seen.complete();
+
+    let (seen, right) = (Seen::of("azure-event-grid"), signed("azure-event-grid", &text_of_sample("azure-event-grid")));
+    let asked =
+        r#"[{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"5"}}]"#;
+    let validation = with(&signed("azure-event-grid", asked), "aeg-event-type", "SubscriptionValidation");
+    seen.accepted(Kind::Valid, [&right]);
+    // Nothing protects its body.
+    seen.accepted(Kind::Tampered, [&with_body(&right, r#"[{"id":"2"}]"#)]);
+    seen.refused(Kind::WrongSecret, [&of_another_secret(&right, "azure-event-grid")]);
+    seen.refused(Kind::Malformed, [&Webhook { url: format!("{}0", right.url), ..right.clone() }]);
+    seen.refused(Kind::Missing, [&Webhook { url: crate::support::URL.to_owned(), ..right.clone() }]);
+    seen.accepted(Kind::Unicode, [&with_body(&right, "[{\"id\":\"Zo\u{eb} \u{1f4e6}\"}]")]);
+    seen.accepted(Kind::EmptyBody, [&with_body(&right, "")]);
+    seen.accepted(Kind::Respelled, [&respelled(&right)]);
+    seen.refused(Kind::Label, [&Webhook { url: right.url.replace("&code=", "&token="), ..right.clone() }]);
+    seen.accepted(Kind::Handshake, [&validation]);
+    seen.complete();
+
+    let (seen, right) = (Seen::of("mailgun"), signed("mailgun", &text_of_sample("mailgun")));
+    seen.accepted(Kind::Valid, [&right]);
+    seen.refused(Kind::Tampered, [&member(&right, "/signature/token", "00".repeat(25).into())]);
+    seen.refused(Kind::WrongSecret, [&of_another_secret(&right, "mailgun")]);
+    seen.refused(Kind::Malformed, [&member(&right, "/signature/signature", "%".into())]);
+    seen.refused(Kind::Missing, [&member(&right, "/signature/signature", Value::Null)]);
+    seen.accepted(Kind::Unicode, [&signed("mailgun", r#"{"event-data":{"event":"opened","subject":"Zo\u00eb"}}"#)]);
+    seen.refused(Kind::EmptyBody, [&with_body(&right, "")]);
+    seen.accepted(Kind::Respelled, [&respelled(&right)]);
+    let signature: Value = serde_json::from_slice::<Value>(&right.body).expect("JSON")["signature"].clone();
+    let parent = member(
+        &right,
+        "/signature",
+        json!({ "timestamp": signature["timestamp"], "token": signature["token"],
+        "parent-signature": signature["signature"] }),
+    );
+    seen.refused(Kind::Label, [&parent]);
+    seen.complete();
 }

@@ -8,6 +8,8 @@ pub const STRIPE: Row = Row {
     shape: "t={t},v1={s}",
     variants: &[
         ("t={t},v1=00,v1={s}", true),
+        ("t={t},v1={w},v1={s}", true),
+        ("t={t},v1={s},v1={w}", true),
         ("t={t},v1={s},v1=00", true),
         ("t={t},v0={s},v1={s}", true),
         ("v1={s},scheme=x,t={t}", true),
@@ -58,6 +60,7 @@ pub const PADDLE: Row = Row {
     shape: "ts={t};h1={s}",
     variants: &[
         ("ts={t};h1=00;h1={s}", true),
+        ("ts={t};h1={w};h1={s}", true),
         ("h1={s};ts={t}", true),
         ("ts={t};h2={s}", false),
         ("ts={t};h2=00;h1={s}", true),

@@ -57,6 +57,7 @@ pub const ROBLOX: Row = Row {
     variants: &[
         ("t={t}, v1={s}", true),
         ("v1={s},t={t}", true),
+        ("t={t},v1={w},v1={s}", true),
         ("t={t},v2={s}", false),
         ("t={t}", false),
         ("v1={s}", false),
@@ -105,6 +106,17 @@ pub const ZOOM: Row = Row {
     provider: "zoom",
     header: "x-zm-signature",
     shape: "v0={s}",
+    differences: &[
+        ("tampered: longer", RIVET),
+        ("unicode", RIVET),
+        ("respelled {\"a\":1,  \"a\":2}", RIVET),
+        ("respelled {\"n\":1e2,\"big\":123456789012345678901234567890}", RIVET),
+        ("respelled {\"t\":\"\\u00e9 \\/ \u{e9}\"}\r\n", RIVET),
+        ("respelled \u{feff}{}", RIVET),
+        ("respelled {\"lone\":\"\\ud800\"}", RIVET),
+        ("respelled {\n  \"pretty\": [ 1.0, 2 ]\n}\n", RIVET),
+        ("empty body", RIVET),
+    ],
     variants: &[("{s}", false), ("v1={s}", false)],
     handshakes: &[Handshake {
         body: r#"{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}"#,
@@ -119,6 +131,9 @@ pub const ZOOM: Row = Row {
     }],
     ..ROW
 };
+
+/// It signs anew what its JSON library makes of the body, and wants an event in it; the raw bytes are what is signed.
+const RIVET: &str = "it looks for an event in the body, and signs anew what JSON.stringify makes of it";
 
 pub const MANDRILL: Row = Row {
     provider: "mandrill",

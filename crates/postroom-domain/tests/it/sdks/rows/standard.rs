@@ -4,6 +4,9 @@ use super::super::{ROW, Row};
 
 const VARIANTS: &[(&str, bool)] = &[
     ("v1,AAAA v1,{s}", true),
+    ("v1,{w} v1,{s}", true),
+    ("v1,{s} v1,{w}", true),
+    ("v1,{w}", false),
     ("v1,{s} v1,AAAA", true),
     ("v2,{s} v1,{s}", true),
     ("v1a,{s}", false),

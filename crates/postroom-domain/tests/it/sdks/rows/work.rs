@@ -65,6 +65,7 @@ pub const PAGERDUTY: Row = Row {
     shape: "v1={s}",
     variants: &[
         ("v1=00,v1={s}", true),
+        ("v1={w},v1={s}", true),
         ("v1={s},v1=00", true),
         ("v2={s},v1={s}", true),
         ("v0={s}", false),
@@ -101,6 +102,7 @@ pub const WORKOS: Row = Row {
         ("v1={s}", false),
         ("t={t};v1={s}", false),
         ("t={t}, v1=00, v1={s}", true),
+        ("t={t}, v1={w}, v1={s}", true),
     ],
     past: 180,
     future: 180,
@@ -109,6 +111,7 @@ pub const WORKOS: Row = Row {
         ("variant v1={s}, t={t}", "it takes the parts by their place; the names say which is which"),
         ("variant t={t}, v2={s}", "it never looks at the name; a signature of another scheme proves nothing here"),
         ("variant t={t}, v1=00, v1={s}", "it reads two parts and no more; any of several is enough, as elsewhere"),
+        ("variant t={t}, v1={w}, v1={s}", "it reads two parts and no more; any of several is enough, as elsewhere"),
     ],
     ..ROW
 };
@@ -117,7 +120,13 @@ pub const CALENDLY: Row = Row {
     provider: "calendly",
     header: "Calendly-Webhook-Signature",
     shape: "t={t},v1={s}",
-    variants: &[("t={t},v1=00,v1={s}", true), ("t={t},v0={s}", false), ("t={t};v1={s}", false), ("v1={s}", false)],
+    variants: &[
+        ("t={t},v1=00,v1={s}", true),
+        ("t={t},v1={w},v1={s}", true),
+        ("t={t},v0={s}", false),
+        ("t={t};v1={s}", false),
+        ("v1={s}", false),
+    ],
     past: 300,
     ..ROW
 };
@@ -125,6 +134,7 @@ pub const CALENDLY: Row = Row {
 pub const DOCUSIGN: Row = Row {
     provider: "docusign",
     header: "X-DocuSign-Signature-1",
+    beside: "X-DocuSign-Signature-2",
     variants: &[("sha256={s}", false), ("{s},{s}", false)],
     ..ROW
 };
