@@ -15,12 +15,19 @@ pub mod keyring;
 pub mod organization;
 pub mod provider;
 pub mod secret;
+pub mod sign_in;
 pub mod signing;
 pub mod source;
 pub mod time;
+pub mod user;
 pub mod verify;
 
-pub use id::{ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId, TenantId};
+pub use id::{
+    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, MailId, OrganizationId, RejectionId, SessionId, SourceId,
+    TenantId, UserId,
+};
 pub use invalid::Invalid;
 pub use secret::Secret;
+pub use sign_in::{SignInToken, TokenHash};
 pub use time::{Clock, Timestamp};
+pub use user::{Email, Role};

@@ -8,7 +8,10 @@ use postroom_domain::delivery::{AttemptError, DeadReason, DeliveryStatus};
 use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::event::Direction;
 use postroom_domain::source::SourceSettings;
-use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
+use postroom_domain::user::UserStatus;
+use postroom_domain::{
+    ApiKeyId, DeliveryId, Email, EndpointId, EventId, RejectionId, Role, Secret, SourceId, Timestamp, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, Scope};
@@ -155,6 +158,30 @@ pub trait Api: Send + Sync {
     async fn api_key_get(&self, scope: &Scope, id: ApiKeyId) -> Result<ApiKeyView>;
     /// Ends a key at once. Ending it twice is no error.
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView>;
+
+    // People
+
+    /// Adds a person, with an invitation and the mail that brings it.
+    ///
+    /// # Errors
+    /// [`Taken`](crate::Error::Taken) when anybody in the installation has this address.
+    async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView>;
+    /// Sends another invitation; the one before is void.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::Error::Conflict) when the person has accepted already, is switched off, or was sent five in
+    /// the last hour.
+    async fn user_invite_again(&self, scope: &Scope, id: UserId, now: Timestamp) -> Result<UserView>;
+    /// People, newest first.
+    async fn user_list(&self, scope: &Scope, page: PageRequest) -> Result<Page<UserView>>;
+    /// One person.
+    async fn user_get(&self, scope: &Scope, id: UserId) -> Result<UserView>;
+    /// Changes what is `Some`. Another role, and being switched off, end the person's sessions; being switched off also
+    /// voids links that were sent.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::Error::Conflict) `last_admin` when nobody would be left who can sign in as an admin.
+    async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView>;
 
     // Idempotent answers and the live stream
 
@@ -440,6 +467,47 @@ pub struct RejectedRequest {
     pub headers: Vec<(String, String)>,
     /// Byte for byte.
     pub body: Bytes,
+}
+
+/// A person to invite.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// Where the invitation goes; nobody else of the installation has it.
+    pub email: Email,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// What to change of a person.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserChange {
+    /// Another role.
+    pub role: Option<Role>,
+    /// Switch on or off.
+    pub is_active: Option<bool>,
+}
+
+/// A person of an organization, as its administrators see them.
+#[derive(Debug, Clone)]
+pub struct UserView {
+    /// Their id.
+    pub id: UserId,
+    /// Their address.
+    pub email: Email,
+    /// What they may do.
+    pub role: Role,
+    /// How they stand.
+    pub status: UserStatus,
+    /// Until when the invitation can be accepted; none once it was.
+    pub invited_until: Option<Timestamp>,
+    /// When they last signed in.
+    pub last_login_at: Option<Timestamp>,
+    /// When they were invited first.
+    pub created_at: Timestamp,
+    /// When an administrator last changed them.
+    pub updated_at: Timestamp,
+    /// Who invited them, as [`Actor`](crate::Actor) is written.
+    pub created_by: String,
 }
 
 /// An API key to store.

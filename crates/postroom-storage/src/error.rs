@@ -82,6 +82,8 @@ pub enum Unique {
     SourceName,
     /// The Mandrill webhook secret of an organization, in the installation.
     MandrillWebhookSecret,
+    /// The e-mail address of a person, in the installation, in capitals or not.
+    UserEmail,
 }
 
 impl std::fmt::Display for Unique {
@@ -90,6 +92,7 @@ impl std::fmt::Display for Unique {
             Self::OrganizationSlug => "the slug",
             Self::SourceName => "the source name",
             Self::MandrillWebhookSecret => "the webhook secret",
+            Self::UserEmail => "the e-mail address",
         })
     }
 }

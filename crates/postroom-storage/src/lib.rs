@@ -4,7 +4,7 @@
 //!
 //! | Trait | Part | May |
 //! |---|---|---|
-//! | [`Authorizer`] | proves callers | read API keys and the state of organizations; no signing secret |
+//! | [`Authorizer`] | proves callers, lets people in | read API keys, people and the state of organizations, write sessions; no signing secret |
 //! | [`Receiver`] | accepts events | read sources with their secrets, append events and rejections |
 //! | [`Worker`] | delivers | read endpoints with their secrets and events, append attempts, move exceptions |
 //! | [`Api`] | an organization's own resources | everything of the one organization its [`Scope`] proves; secrets only by their own methods |

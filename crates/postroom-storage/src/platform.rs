@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use postroom_domain::organization::Plan;
-use postroom_domain::{OrganizationId, Secret, Timestamp};
+use postroom_domain::sign_in::{Purpose, SignInToken};
+use postroom_domain::{Email, MailId, OrganizationId, Role, Secret, Timestamp, UserId};
 
 use crate::api::{
     EndpointView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, Page, PageRequest, StoredAnswer,
@@ -52,6 +53,23 @@ pub trait Platform: Send + Sync {
         now: Timestamp,
     ) -> Result<()>;
 
+    /// Makes a super admin, or finds the one that has this address, and a link for them to sign in with. No mail is sent:
+    /// whoever calls this hands the link over.
+    ///
+    /// # Errors
+    /// [`Taken`](crate::Error::Taken) when a person of an organization has this address.
+    async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink>;
+
+    /// Takes mails that are due, for 60 seconds: until then nobody else gets them, and whoever has sent one or could not
+    /// says so. A mail whose link has expired meanwhile is among them, to be given up.
+    async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>>;
+
+    /// A mail was sent, or is given up: it goes.
+    async fn mail_done(&self, id: MailId) -> Result<()>;
+
+    /// A mail could not be sent: it is due again at `retry_at`.
+    async fn mail_failed(&self, id: MailId, retry_at: Timestamp) -> Result<()>;
+
     /// Whether the database answers and can write. Never waits for the queue of the writer.
     async fn health(&self) -> Result<()>;
 
@@ -64,6 +82,38 @@ pub trait Platform: Send + Sync {
 
     /// Flushes what is queued and closes the database. Later calls answer `Unavailable`.
     async fn close(&self) -> Result<()>;
+}
+
+/// A way in for a super admin.
+#[derive(Debug, Clone)]
+pub struct SuperAdminLink {
+    /// Who.
+    pub user: UserId,
+    /// What the link carries; it is shown this once.
+    pub token: SignInToken,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
+/// A mail to send.
+#[derive(Debug, Clone)]
+pub struct OutgoingMail {
+    /// Its id.
+    pub id: MailId,
+    /// To whom.
+    pub to: Email,
+    /// What its link is for.
+    pub purpose: Purpose,
+    /// What its link carries.
+    pub token: SignInToken,
+    /// The name of the person's organization; none for a super admin.
+    pub organization: Option<String>,
+    /// What the person may do there; none for a super admin.
+    pub role: Option<Role>,
+    /// How often it was tried to send it.
+    pub tries: u32,
+    /// When the link ends, and with it the reason to send it.
+    pub expires_at: Timestamp,
 }
 
 /// A figure for `/metrics`.

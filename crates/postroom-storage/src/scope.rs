@@ -1,13 +1,18 @@
 //! Who acts, and for which organization: proofs that only this crate can make.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use postroom_domain::api_key::KeyScope;
-use postroom_domain::{ApiKeyId, OrganizationId};
+use postroom_domain::{ApiKeyId, Email, OrganizationId, Role, SessionId, UserId};
 
 /// Who did something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// An API key of the organization.
     ApiKey(ApiKeyId),
+    /// A person who has signed in: of the organization, or a super admin.
+    User(UserId),
     /// A super admin, by the installation's admin token.
     SuperAdmin,
     /// The command line, on the machine that holds the data.
@@ -18,10 +23,20 @@ impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ApiKey(id) => id.fmt(f),
+            Self::User(id) => id.fmt(f),
             Self::SuperAdmin => f.write_str("super_admin"),
             Self::Operator => f.write_str("operator"),
         }
     }
+}
+
+/// Where an act came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address; none for a command on the machine itself.
+    pub address: Option<IpAddr>,
+    /// The id of the request, as the caller was told it.
+    pub request: Option<Arc<str>>,
 }
 
 /// Proof that a caller may act for one organization. There is no public constructor.
@@ -30,7 +45,7 @@ pub struct Scope {
     pub(crate) organization: OrganizationId,
     /// The surrogate key of the organization inside this engine.
     pub(crate) org: i64,
-    pub(crate) slug: std::sync::Arc<str>,
+    pub(crate) slug: Arc<str>,
     pub(crate) actor: Actor,
     /// Whether the registry has a row of the organization: its data is not in the shared database. Always false in a
     /// cell, which knows nothing of the registry.
@@ -57,8 +72,9 @@ impl Scope {
     }
 }
 
-/// Proof that the caller is a super admin: whoever holds one has checked the admin token, or is the operator's own
-/// command line. Its constructor is the one place to look for in review.
+/// Proof that the caller is a super admin: whoever holds one has checked the admin token, is the operator's own command
+/// line, or got it with a session that was found ([`PersonIs::SuperAdmin`]). Its constructors are the places to look for
+/// in review.
 #[derive(Debug, Clone, Copy)]
 pub struct SuperAdmin(pub(crate) Actor);
 
@@ -93,4 +109,33 @@ impl KeyCaller {
     pub fn may(&self, scope: KeyScope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&KeyScope::Admin)
     }
+}
+
+/// A person with a session that has not ended.
+#[derive(Debug, Clone)]
+pub struct PersonCaller {
+    /// Who.
+    pub user: UserId,
+    /// Their address.
+    pub email: Email,
+    /// By which session.
+    pub session: SessionId,
+    /// For whom they may act.
+    pub who: PersonIs,
+}
+
+/// For whom a person may act.
+#[derive(Debug, Clone)]
+pub enum PersonIs {
+    /// Of one organization.
+    Of {
+        /// For which organization they may act.
+        scope: Scope,
+        /// What they may do there.
+        role: Role,
+        /// Whether the organization is switched on.
+        organization_active: bool,
+    },
+    /// Of the platform.
+    SuperAdmin(SuperAdmin),
 }

@@ -124,8 +124,11 @@ macro_rules! secret_columns {
     };
 }
 
+/// Who is who: stays in the database that all share.
+pub(crate) const WHO_IS_WHO: [&str; 5] = ["api_keys", "users", "sign_in_tokens", "sessions", "mails"];
+
 /// Everything, each table behind those that it refers to.
-pub(crate) static TABLES: [Table; 15] = [
+pub(crate) static TABLES: [Table; 19] = [
     plain(
         "organizations",
         "organization",
@@ -150,6 +153,49 @@ pub(crate) static TABLES: [Table; 15] = [
         &["key"],
     )
     .numbered("key"),
+    plain(
+        "users",
+        "user",
+        columns![
+            org: Integer, usr: Integer, id: Id, email: Text, email_key: Text, role: Text, is_active: Boolean,
+            invited_until: Moment, last_login_at: Moment, created_at: Moment, updated_at: Moment, created_by: Text,
+        ],
+        &["org", "usr"],
+        &["usr"],
+    )
+    .numbered("usr"),
+    plain(
+        "sign_in_tokens",
+        "sign_in_token",
+        columns![
+            org: Integer, hash: Bytes, usr: Integer, purpose: Text, created_at: Moment, expires_at: Moment,
+            used_at: Moment,
+        ],
+        &["hash"],
+        &["hash"],
+    ),
+    plain(
+        "sessions",
+        "session",
+        columns![
+            org: Integer, id: Id, usr: Integer, created_at: Moment, expires_at: Moment, ended_at: Moment,
+            address: Text, user_agent: Text,
+        ],
+        &["id"],
+        &["id"],
+    ),
+    plain(
+        "mails",
+        "mail",
+        columns![
+            org: Integer, mail: Integer, usr: Integer, id: Id, purpose: Text, token: Bytes, expires_at: Moment,
+            due_at: Moment, tries: Integer, created_at: Moment,
+        ],
+        &["org", "mail"],
+        &["mail"],
+    )
+    .sealed("token")
+    .numbered("mail"),
     plain(
         "sources",
         "source",

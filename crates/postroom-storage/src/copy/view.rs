@@ -1,12 +1,12 @@
-//! One organization of a database, as one side of a copy: all that is its own, and its row, but not its API keys, which stay
-//! where callers are proved.
+//! One organization of a database, as one side of a copy: all that is its own, and its row, but not its API keys and
+//! people, which stay where callers are proved.
 
 use async_trait::async_trait;
 use postroom_domain::Timestamp;
 
 use super::Error;
 use super::side::{Batches, Meta, Side};
-use super::table::{Batch, Position, Row, Table, Value};
+use super::table::{Batch, Position, Row, Table, Value, WHO_IS_WHO};
 
 /// See the [module](self).
 pub(super) struct View<'a> {
@@ -37,7 +37,7 @@ impl Side for View<'_> {
         let (reading, batches) = Batches::new();
         let org = Value::Integer(self.org);
         tokio::spawn(async move {
-            let is_seen = |row: &Row| table.name != "api_keys" && row.first() == Some(&org);
+            let is_seen = |row: &Row| !WHO_IS_WHO.contains(&table.name) && row.first() == Some(&org);
             let ended = loop {
                 match all.next().await {
                     Err(error) => break Err(error),

@@ -13,6 +13,7 @@ pub(crate) mod moves;
 pub(crate) mod packed;
 pub(crate) mod page;
 pub(crate) mod pager;
+pub(crate) mod people;
 pub(crate) mod places;
 pub(crate) mod record;
 pub(crate) mod rejections;

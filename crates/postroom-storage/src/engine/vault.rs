@@ -37,6 +37,11 @@ pub(crate) fn stored_answer<'a>(organization: &'a [u8; 16], key: &'a str) -> Pla
     Place { table: "idempotency", column: "body", organization, row: key.as_bytes() }
 }
 
+/// The place of what the link of a mail carries.
+pub(crate) fn mail_token<'a>(organization: &'a [u8; 16], mail: &'a [u8; 16]) -> Place<'a> {
+    Place { table: "mail", column: "token", organization, row: mail }
+}
+
 /// The place of what belongs to the installation.
 pub(crate) fn meta(name: &str) -> Place<'_> {
     Place { table: "meta", column: "value", organization: b"", row: name.as_bytes() }

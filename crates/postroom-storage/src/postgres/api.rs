@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use postroom_domain::endpoint::EndpointSettings;
-use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
+use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp, UserId};
 
 use super::Postgres;
 use crate::api::{
     ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
-    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page, PageRequest,
-    RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, NewUser, Page,
+    PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    UserChange, UserView,
 };
 use crate::{Result, Scope};
 
@@ -196,6 +197,26 @@ impl Api for Postgres {
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
         Self::api_key_revoke(self, scope, id, now).await
+    }
+
+    async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView> {
+        Self::user_invite(self, scope, new, now).await
+    }
+
+    async fn user_invite_again(&self, scope: &Scope, id: UserId, now: Timestamp) -> Result<UserView> {
+        Self::user_invite_again(self, scope, id, now).await
+    }
+
+    async fn user_list(&self, scope: &Scope, page: PageRequest) -> Result<Page<UserView>> {
+        Self::user_list(self, scope, page).await
+    }
+
+    async fn user_get(&self, scope: &Scope, id: UserId) -> Result<UserView> {
+        Self::user_get(self, scope, id).await
+    }
+
+    async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView> {
+        Self::user_update(self, scope, id, change, now).await
     }
 
     async fn idempotency_begin(&self, scope: &Scope, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {

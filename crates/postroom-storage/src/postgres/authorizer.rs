@@ -1,11 +1,12 @@
-//! Proves callers, from memory.
+//! Proves callers, from memory, and lets people in.
 
 use async_trait::async_trait;
 use postroom_domain::api_key::KeyHash;
-use postroom_domain::{OrganizationId, Timestamp};
+use postroom_domain::{Email, OrganizationId, SessionId, Timestamp, TokenHash};
 
 use super::Postgres;
-use crate::scope::KeyCaller;
+use crate::authorizer::SignedIn;
+use crate::scope::{KeyCaller, Origin, PersonCaller};
 use crate::{Actor, Authorizer, Result, Scope, SuperAdmin};
 
 #[async_trait]
@@ -42,5 +43,27 @@ impl Authorizer for Postgres {
             caller = look();
         }
         Ok(caller.map(|caller| caller.scope(by.0)))
+    }
+
+    async fn session_find(&self, session: SessionId, now: Timestamp) -> Result<Option<PersonCaller>> {
+        let directories = &self.0.directories;
+        let found = directories.callers.person(session, now);
+        if found.is_none() {
+            directories.catch_up().await?;
+            return Ok(directories.callers.person(session, now));
+        }
+        Ok(found)
+    }
+
+    async fn sign_in_request(&self, email: &Email, _from: &Origin, now: Timestamp) -> Result<bool> {
+        self.request_link(email, now).await
+    }
+
+    async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn> {
+        self.use_link(token, from, user_agent, now).await
+    }
+
+    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.end_session(session, now).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use postroom_domain::Timestamp;
+use postroom_domain::{Email, Timestamp};
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -104,6 +104,11 @@ pub(super) fn word<T: DeserializeOwned>(row: &Row, index: usize) -> Result<T> {
 pub(super) fn word_or_none<T: DeserializeOwned>(row: &Row, index: usize) -> Result<Option<T>> {
     let text: Option<&str> = get(row, index)?;
     text.map(|text| parse_word(text).map_err(|error| Error::Internal(error.into()))).transpose()
+}
+
+/// An address.
+pub(super) fn email(row: &Row, index: usize) -> Result<Email> {
+    Email::parse(get(row, index)?).map_err(|error| Error::Internal(error.into()))
 }
 
 /// A value stored as JSON text.

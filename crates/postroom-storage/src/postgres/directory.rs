@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How many organizations are read at once.
 const AT_ONCE: usize = 100;
 
-/// The primary key.
-const ORGANIZATIONS: &str = "select org from organizations order by org";
+/// The primary key; and what stands for an organization with super admins.
+const ORGANIZATIONS: &str = "select 0::bigint as org union all select org from organizations order by org";
 
 /// Index: revisions_by_tx. Below the second column nothing is running any more.
 const REVISIONS: &str = "select pg_postmaster_start_time(), txid_snapshot_xmin(txid_current_snapshot()), \
@@ -223,7 +223,7 @@ async fn revisions(authorizer: &Pool, horizon: i64) -> Result<Revisions> {
     Ok(Revisions { server: get(&row, 0)?, horizon: get(&row, 1)?, changes, has_pokes: get(&row, 4)? })
 }
 
-/// All organizations, in the order they were made.
+/// All organizations, in the order they were made, and before them what super admins have instead of one.
 async fn organizations(authorizer: &Pool) -> Result<Vec<i64>> {
     let rows = authorizer.connection().await?.query(ORGANIZATIONS, &[]).await?;
     rows.iter().map(|row| get(row, 0)).collect()

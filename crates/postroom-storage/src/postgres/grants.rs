@@ -21,7 +21,17 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Authorizer, "api_keys")
         .read(&["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
         .update(&["last_used_at"]),
-    grant(Authorizer, "revisions").read(ALL),
+    grant(Authorizer, "users")
+        .read(&["org", "usr", "id", "email", "email_key", "role", "is_active", "invited_until"])
+        .update(&["invited_until", "last_login_at"]),
+    grant(Authorizer, "sign_in_tokens").read(ALL).insert().update(&["used_at"]),
+    grant(Authorizer, "sessions")
+        .read(&["id", "org", "usr", "created_at", "expires_at", "ended_at"])
+        .insert()
+        .update(&["ended_at"]),
+    // The link goes in, and only who sends it takes it out.
+    grant(Authorizer, "mails").insert(),
+    grant(Authorizer, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Authorizer, "pokes").read(ALL),
     grant(Receiver, "organizations").read(&[
         "org",
@@ -82,6 +92,25 @@ pub(super) const GRANTS: &[Grant] = &[
         ])
         .update(&["name", "endpoint_number", "updated_at"]),
     grant(Api, "api_keys").read(KEY).insert().update(&["revoked_at"]),
+    grant(Api, "users")
+        .read(&[
+            "org",
+            "usr",
+            "id",
+            "email",
+            "role",
+            "is_active",
+            "invited_until",
+            "last_login_at",
+            "created_at",
+            "updated_at",
+            "created_by",
+        ])
+        .insert()
+        .update(&["role", "is_active", "invited_until", "updated_at"]),
+    grant(Api, "sign_in_tokens").read(&["org", "usr", "created_at", "used_at"]).insert().update(&["used_at"]),
+    grant(Api, "sessions").read(&["org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]),
+    grant(Api, "mails").read(&["org", "usr"]).insert().delete(),
     grant(Api, "sources").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
     grant(Api, "source_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
     grant(Api, "endpoints").read(ALL).insert().update(&[
@@ -158,6 +187,10 @@ pub(super) const GRANTS: &[Grant] = &[
         "slept_at",
     ]),
     grant(Platform, "api_keys").read(KEY).insert(),
+    grant(Platform, "users").read(&["org", "usr", "id", "email", "email_key", "role"]).insert(),
+    grant(Platform, "sign_in_tokens").read(&["hash", "expires_at"]).insert().delete(),
+    grant(Platform, "sessions").read(&["id", "expires_at"]).delete(),
+    grant(Platform, "mails").read(ALL).update(&["due_at", "tries"]).delete(),
     grant(Platform, "sources").read(ALL).insert().update(&["deleted_at", "updated_at"]),
     grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),
     grant(Platform, "endpoints").read(&["org", "endpoint", "deleted_at"]).insert(),
@@ -184,11 +217,16 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Keys, "endpoint_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoints").read(&["org", "endpoint", "id", "headers"]).update(&["headers"]),
     grant(Keys, "idempotency_keys").read(&["org", "key", "body"]).update(&["body"]),
+    grant(Keys, "mails").read(&["org", "mail", "id", "token"]).update(&["token"]),
     grant(Keys, "revisions").read(ALL).insert().update(&["tx"]),
     // Everything of all organizations, and into an empty database.
     grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
     grant(Copier, "organizations").read(ALL).insert(),
     grant(Copier, "api_keys").read(ALL).insert(),
+    grant(Copier, "users").read(ALL).insert(),
+    grant(Copier, "sign_in_tokens").read(ALL).insert(),
+    grant(Copier, "sessions").read(ALL).insert(),
+    grant(Copier, "mails").read(ALL).insert(),
     grant(Copier, "sources").read(ALL).insert(),
     grant(Copier, "source_secrets").read(ALL).insert(),
     grant(Copier, "endpoints").read(ALL).insert(),

@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0003_parts" compatible from 3,
     "0004_pokes" compatible from 3,
     "0005_copy" compatible from 3,
+    "0006_people" compatible from 3,
 ];
 
 /// The version this program works with: the number of its migrations.

@@ -20,6 +20,8 @@ mod footprint;
 #[cfg(test)]
 mod grants;
 mod lanes;
+mod links;
+mod mails;
 mod meter;
 pub mod migrate;
 mod moves;
@@ -34,6 +36,7 @@ mod receiver;
 mod retention;
 mod rotate;
 mod rows;
+mod sign_in;
 #[cfg(test)]
 mod tests;
 mod tls;

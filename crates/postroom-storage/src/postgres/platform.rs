@@ -1,13 +1,15 @@
 //! Organizations, and the installation's own upkeep.
 
 use async_trait::async_trait;
-use postroom_domain::{OrganizationId, Timestamp};
+use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 
 use super::configuration::idempotency;
 use super::{Mode, Postgres};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::engine::idempotency::NOBODY;
-use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::platform::{
+    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
+};
 use crate::{Error, Platform, Result, Scope, SuperAdmin};
 
 #[async_trait]
@@ -62,6 +64,22 @@ impl Platform for Postgres {
         let desk = self.desk(NOBODY.org).await?;
         let finished = idempotency::finish(&desk.transaction, &self.0.vault, NOBODY, &claim, answer.as_ref()).await;
         desk.end(finished).await
+    }
+
+    async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
+        self.make_super_admin(by.0, email, now).await
+    }
+
+    async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {
+        self.take_mails(now, limit).await
+    }
+
+    async fn mail_done(&self, id: MailId) -> Result<()> {
+        self.forget_mail(id).await
+    }
+
+    async fn mail_failed(&self, id: MailId, retry_at: Timestamp) -> Result<()> {
+        self.put_mail_off(id, retry_at).await
     }
 
     async fn health(&self) -> Result<()> {

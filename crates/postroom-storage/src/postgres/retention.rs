@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::convert::{at, get, is_locked, uuid};
 use super::pool::{Pool, Transaction, bind};
 use crate::Result;
+use crate::engine::people;
 
 /// The most rows of one kind that a step deletes.
 const ROWS: i64 = 500;
@@ -95,6 +96,18 @@ const REJECTIONS: &str = "delete from rejections where (org, id) in \
 const ANSWERS: &str = "delete from idempotency_keys where (org, key) in \
      (select org, key from idempotency_keys where claimed_at < $1 order by claimed_at limit $2)";
 
+/// Index: sign_in_tokens_by_end.
+const TOKENS: &str = "delete from sign_in_tokens where hash in \
+     (select hash from sign_in_tokens where expires_at <= $1 order by expires_at limit $2)";
+
+/// Index: sessions_by_end.
+const SESSIONS: &str = "delete from sessions where id in \
+     (select id from sessions where expires_at <= $1 order by expires_at limit $2)";
+
+/// Index: mails_by_end.
+const MAILS: &str = "delete from mails where (org, mail) in \
+     (select org, mail from mails where expires_at <= $1 order by expires_at limit $2)";
+
 /// Index: source_secrets_by_end.
 const SOURCE_SECRETS: &str = "update source_secrets set value = null where expires_at <= $1 and not is_erased";
 
@@ -153,6 +166,9 @@ impl Upkeep {
             transaction.execute(GUARDS, bind![uuid(oldest), ROWS]).await?,
             transaction.execute(REJECTIONS, bind![at(now - REJECTIONS_KEPT), ROWS]).await?,
             transaction.execute(ANSWERS, bind![at(now - ANSWERS_KEPT), ROWS]).await?,
+            transaction.execute(TOKENS, bind![at(now - people::KEPT), ROWS]).await?,
+            transaction.execute(SESSIONS, bind![at(now - people::KEPT), ROWS]).await?,
+            transaction.execute(MAILS, bind![at(now - people::KEPT), ROWS]).await?,
         ];
         transaction.execute(SOURCE_SECRETS, bind![at(now)]).await?;
         transaction.execute(ENDPOINT_SECRETS, bind![at(now)]).await?;

@@ -37,7 +37,7 @@ struct Column {
 }
 
 /// All columns that hold a sealed value.
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column {
         table: "organization",
         column: "mandrill_secret",
@@ -86,6 +86,16 @@ const COLUMNS: [Column; 6] = [
                  where (kept.org, kept.key) > ($1, $3) and kept.body is not null order by kept.org, kept.key limit $4",
         update: "update idempotency_keys set body = $5 where org = $1 and key = $3 and body = $4",
         count: "select count(body) from idempotency_keys",
+    },
+    Column {
+        table: "mail",
+        column: "token",
+        select: "select kept.org, kept.mail, '', kept.token, \
+                     coalesce(uuid_send(organizations.id), decode(repeat('00', 16), 'hex')), uuid_send(kept.id) \
+                 from mails as kept left join organizations on organizations.org = kept.org \
+                 where (kept.org, kept.mail) > ($1, $2) order by kept.org, kept.mail limit $4",
+        update: "update mails set token = $5 where org = $1 and mail = $2 and token = $4",
+        count: "select count(token) from mails",
     },
     // Last: see the module.
     Column {

@@ -4,12 +4,13 @@
 use postroom_domain::api_key::KeyHash;
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl};
 use postroom_domain::source::SourceSettings;
-use postroom_domain::{ApiKeyId, EndpointId, SourceId};
+use postroom_domain::{ApiKeyId, EndpointId, SourceId, UserId};
 use tokio_postgres::Row;
 
-use super::convert::{get, id, json, json_or_none, moment, moment_or_none, word};
+use super::convert::{email, get, id, json, json_or_none, moment, moment_or_none, word};
 use crate::api::SecretPeriod;
 use crate::engine::packed::broken;
+use crate::engine::people::UserRow;
 use crate::engine::rows::{Disabled, EndpointRow, KeyRow, SecretRow, SourceRow};
 use crate::{Error, Result};
 
@@ -23,6 +24,18 @@ macro_rules! select_key {
     };
 }
 pub(super) use select_key;
+
+/// The columns of [`UserRow`].
+macro_rules! select_user {
+    ($rest:literal) => {
+        concat!(
+            "select org, usr, id, email, role, is_active, invited_until, last_login_at, created_at, updated_at, \
+             created_by from users ",
+            $rest
+        )
+    };
+}
+pub(super) use select_user;
 
 /// The columns of [`SourceRow`].
 macro_rules! select_source {
@@ -71,6 +84,23 @@ impl Read for KeyRow {
             revoked_at: moment_or_none(row, 6)?,
             last_used_at: moment_or_none(row, 7)?,
             created_at: moment(row, 8)?,
+        })
+    }
+}
+
+impl Read for UserRow {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            usr: get(row, 1)?,
+            id: UserId::from_bytes(id(row, 2)?),
+            email: email(row, 3)?,
+            role: word(row, 4)?,
+            is_active: get(row, 5)?,
+            invited_until: moment_or_none(row, 6)?,
+            last_login_at: moment_or_none(row, 7)?,
+            created_at: moment(row, 8)?,
+            updated_at: moment(row, 9)?,
+            created_by: get(row, 10)?,
         })
     }
 }

@@ -3,17 +3,18 @@
 use async_trait::async_trait;
 use postroom_domain::delivery::DeliveryStatus;
 use postroom_domain::endpoint::EndpointSettings;
-use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
+use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp, UserId};
 
-use super::configuration::{endpoints, keys, sources};
+use super::configuration::{endpoints, keys, sources, users};
 use super::grants::Part;
 use super::moves::{self, Moves};
 use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, rejection};
 use super::{Changed, Sqlite, rejections};
 use crate::api::{
     ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
-    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page, PageRequest,
-    RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, NewUser, Page,
+    PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    UserChange, UserView,
 };
 use crate::engine::page;
 use crate::{Result, Scope};
@@ -192,6 +193,38 @@ impl Api for Sqlite {
         let org = scope.org;
         self.configure(Part::Api, move |connection, _| {
             Ok(Changed { org, wake: Vec::new(), value: keys::revoke(connection, org, id, now)? })
+        })
+        .await
+    }
+
+    async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView> {
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
+        self.write(Part::Api, move |connection, _| users::invite(connection, &vault, &scope, &new, now)).await
+    }
+
+    async fn user_invite_again(&self, scope: &Scope, id: UserId, now: Timestamp) -> Result<UserView> {
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
+        self.write(Part::Api, move |connection, _| users::invite_again(connection, &vault, &scope, id, now)).await
+    }
+
+    async fn user_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<UserView>> {
+        let org = scope.org;
+        self.read(Part::Api, org, move |connection| {
+            page::by_id(&request, |after, limit| users::list(connection, org, after, limit), |view| view.id.to_bytes())
+        })
+        .await
+    }
+
+    async fn user_get(&self, scope: &Scope, id: UserId) -> Result<UserView> {
+        let scope = scope.clone();
+        self.read(Part::Api, scope.org, move |connection| users::get(connection, &scope, id)).await
+    }
+
+    async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView> {
+        let scope = scope.clone();
+        self.configure(Part::Api, move |connection, _| {
+            let value = users::update(connection, &scope, id, change, now)?;
+            Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
         .await
     }

@@ -1,15 +1,17 @@
-//! Proves callers, from memory.
+//! Proves callers, from memory, and lets people in.
 
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use postroom_domain::api_key::KeyHash;
-use postroom_domain::{OrganizationId, Timestamp};
+use postroom_domain::{Email, OrganizationId, SessionId, Timestamp, TokenHash};
 
-use super::Sqlite;
 use super::directory::Key;
 use super::grants::Part;
-use crate::scope::KeyCaller;
+use super::{Changed, Sqlite, sign_in};
+use crate::authorizer::SignedIn;
+use crate::engine::people::PLATFORM;
+use crate::scope::{KeyCaller, Origin, PersonCaller};
 use crate::{Actor, Authorizer, Result, Scope, SuperAdmin};
 
 /// By primary key.
@@ -49,6 +51,38 @@ impl Authorizer for Sqlite {
             entry = look();
         }
         Ok(entry.map(|entry| entry.scope(by.0)))
+    }
+
+    async fn session_find(&self, session: SessionId, now: Timestamp) -> Result<Option<PersonCaller>> {
+        let found = self.0.directory.person(session, now);
+        if found.is_none() {
+            self.catch_up().await?;
+            return Ok(self.0.directory.person(session, now));
+        }
+        Ok(found)
+    }
+
+    async fn sign_in_request(&self, email: &Email, _from: &Origin, now: Timestamp) -> Result<bool> {
+        let (vault, email) = (self.0.vault.clone(), email.clone());
+        self.write(Part::Authorizer, move |connection, _| sign_in::request(connection, &vault, &email, now)).await
+    }
+
+    async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn> {
+        let (token, from, user_agent) = (*token, from.clone(), user_agent.to_owned());
+        self.configure(Part::Authorizer, move |connection, _| {
+            let (org, value) = sign_in::enter(connection, token, &from, &user_agent, now)?;
+            Ok(Changed { org, wake: Vec::new(), value })
+        })
+        .await
+    }
+
+    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.configure(Part::Authorizer, move |connection, _| {
+            let org = sign_in::leave(connection, session, now)?;
+            // That of nobody is nobody's change.
+            Ok(Changed { org: org.unwrap_or(PLATFORM), wake: Vec::new(), value: () })
+        })
+        .await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Between Rust and columns: errors by what the caller can do, words of enums, lists of headers and of targets.
 
-use postroom_domain::Timestamp;
+use postroom_domain::{Email, Timestamp};
 use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, Row};
 use serde::de::DeserializeOwned;
@@ -58,6 +58,11 @@ pub(super) fn word<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite
 pub(super) fn word_or_none<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     text.map(|text| parse_word(text).map_err(|error| bad_column(index, error))).transpose()
+}
+
+/// An address.
+pub(super) fn email(row: &Row<'_>, index: usize) -> rusqlite::Result<Email> {
+    Email::parse(row.get_ref(index)?.as_str()?).map_err(|error| bad_column(index, error))
 }
 
 /// A value stored as JSON text.

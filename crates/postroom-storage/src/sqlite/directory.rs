@@ -1,9 +1,9 @@
-//! What is asked for on every request and every attempt, in memory: organizations, keys, sources, endpoints.
+//! What is asked for on every request and every attempt, in memory: organizations, keys, sessions, sources, endpoints.
 //!
 //! One entry for each organization, replaced as a whole after each change of its configuration was committed. Whoever
 //! changed something waits for that, so the next request sees it. Entries are read from the database under one lock, so
 //! two reloads cannot leave the older state behind. Three parts read an entry, each what it may: who proves callers its
-//! keys, who accepts events its sources and subscriptions, who delivers its endpoints.
+//! keys and sessions, who accepts events its sources and subscriptions, who delivers its endpoints.
 
 mod load;
 
@@ -16,13 +16,15 @@ use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
-use postroom_domain::{ApiKeyId, OrganizationId, SourceId, Timestamp};
+use postroom_domain::{ApiKeyId, OrganizationId, SessionId, SourceId, Timestamp};
 
 use super::connection::Connection;
 use super::grants::Part;
 use crate::engine::configured::wanting;
+use crate::engine::people::{PLATFORM, Sessions};
 use crate::engine::vault::Vault;
 use crate::receiver::Source;
+use crate::scope::PersonCaller;
 use crate::worker::{Endpoint, EndpointKey};
 use crate::{Actor, Result, Scope};
 
@@ -106,6 +108,7 @@ struct Known {
     keys: HashMap<KeyHash, Arc<Key>>,
     /// Endpoints that are not deleted.
     owners: HashMap<EndpointKey, i64>,
+    sessions: Sessions,
 }
 
 impl Known {
@@ -151,7 +154,9 @@ impl Directory {
             if let Some(entry) = load::entry(connection, vault, org, self.entry(org).as_deref(), now)? {
                 known.put(entry);
             }
+            known.sessions.put(org, load::sessions(connection, org, now)?);
         }
+        known.sessions.put(PLATFORM, load::sessions(connection, PLATFORM, now)?);
         *self.known.write() = known;
         Ok(())
     }
@@ -178,11 +183,13 @@ impl Directory {
         self.seen.try_lock().map_or(CATCH_UP_EVERY, |seen| left(seen.1))
     }
 
-    /// Reads one organization again.
+    /// Reads one organization again, or super admins.
     pub(super) fn reload(&self, connection: &mut Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
         let _one_at_a_time = self.reload.lock();
         let entry = load::entry(connection, vault, org, self.entry(org).as_deref(), now)?;
+        let sessions = load::sessions(connection, org, now)?;
         let mut known = self.known.write();
+        known.sessions.put(org, sessions);
         match entry {
             Some(entry) => known.put(entry),
             None => known.remove(org),
@@ -212,6 +219,16 @@ impl Directory {
         let known = self.known.read();
         let key = known.keys.get(hash)?;
         Some((key.clone(), known.entries.get(&key.org)?.clone()))
+    }
+
+    /// The person behind a session that has not ended.
+    pub(super) fn person(&self, session: SessionId, now: Timestamp) -> Option<PersonCaller> {
+        let known = self.known.read();
+        let session = known.sessions.get(session).filter(|session| session.expires_at > now)?;
+        session.caller(|actor| {
+            let entry = known.entries.get(&session.org)?;
+            Some((entry.scope(actor), entry.is_active))
+        })
     }
 
     /// An endpoint that is not deleted, with the entry it is from.

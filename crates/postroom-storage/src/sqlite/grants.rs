@@ -20,6 +20,16 @@ const GRANTS: &[Grant] = &[
         .read(&["key", "org", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
         .update(&["last_used_at"]),
     grant(Authorizer, "tenants").read(&["org_id"]),
+    grant(Authorizer, "user")
+        .read(&["usr", "org", "id", "email", "email_key", "role", "is_active", "invited_until"])
+        .update(&["invited_until", "last_login_at"]),
+    grant(Authorizer, "sign_in_token").read(ALL).insert().update(&["used_at"]),
+    grant(Authorizer, "session")
+        .read(&["id", "org", "usr", "created_at", "expires_at", "ended_at"])
+        .insert()
+        .update(&["ended_at"]),
+    // The link goes in, and only who sends it takes it out.
+    grant(Authorizer, "mail").insert(),
     grant(Receiver, "organization").read(&["org", "plan", "webhook_limit", "mandrill_secret"]),
     grant(Receiver, "source").read(ALL),
     grant(Receiver, "source_secret").read(ALL),
@@ -66,6 +76,25 @@ const GRANTS: &[Grant] = &[
         ])
         .insert()
         .update(&["revoked_at"]),
+    grant(Api, "user")
+        .read(&[
+            "usr",
+            "org",
+            "id",
+            "email",
+            "role",
+            "is_active",
+            "invited_until",
+            "last_login_at",
+            "created_at",
+            "updated_at",
+            "created_by",
+        ])
+        .insert()
+        .update(&["role", "is_active", "invited_until", "updated_at"]),
+    grant(Api, "sign_in_token").read(&["usr", "created_at", "used_at"]).insert().update(&["used_at"]),
+    grant(Api, "session").read(&["org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]),
+    grant(Api, "mail").read(&["usr"]).insert().delete(),
     grant(Api, "source").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
     grant(Api, "source_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
     grant(Api, "endpoint").read(ALL).insert().update(&[
@@ -139,6 +168,10 @@ const GRANTS: &[Grant] = &[
             "mandrill_fingerprint",
             "updated_at",
         ]),
+    grant(Platform, "user").read(&["usr", "org", "id", "email", "email_key", "role"]).insert(),
+    grant(Platform, "sign_in_token").read(&["hash", "expires_at"]).insert().delete(),
+    grant(Platform, "session").read(&["id", "expires_at"]).delete(),
+    grant(Platform, "mail").read(ALL).update(&["due_at", "tries"]).delete(),
     // The source that an organization's own Mandrill secret implies.
     grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),
     grant(Platform, "usage").read(ALL).insert().update(&["count"]),
@@ -167,6 +200,7 @@ const GRANTS: &[Grant] = &[
     grant(Keys, "source_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoint_secret").read(&["secret", "org", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoint").read(&["endpoint", "org", "id", "headers"]).update(&["headers"]),
+    grant(Keys, "mail").read(&["mail", "org", "id", "token"]).update(&["token"]),
     grant(Keys, "idempotency").read(&["org", "key", "body"]).update(&["body"]),
     grant(Keys, "meta").read(ALL).update(&["value"]),
     grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
@@ -174,6 +208,10 @@ const GRANTS: &[Grant] = &[
     grant(Copier, "tenants").read(ALL).insert(),
     grant(Copier, "organization").read(ALL).insert(),
     grant(Copier, "api_key").read(ALL).insert(),
+    grant(Copier, "user").read(ALL).insert(),
+    grant(Copier, "sign_in_token").read(ALL).insert(),
+    grant(Copier, "session").read(ALL).insert(),
+    grant(Copier, "mail").read(ALL).insert(),
     grant(Copier, "source").read(ALL).insert().delete(),
     grant(Copier, "source_secret").read(ALL).insert().delete(),
     grant(Copier, "endpoint").read(ALL).insert().delete(),

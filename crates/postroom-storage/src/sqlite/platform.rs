@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use postroom_domain::{OrganizationId, Timestamp};
+use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 
 use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
@@ -11,11 +11,13 @@ use super::connection::Connection;
 use super::grants::Part;
 use super::reads::{gauges, idempotency};
 use super::writer::Effects;
-use super::{Changed, Sqlite, retention};
+use super::{Changed, Sqlite, mails, retention};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::engine::idempotency::NOBODY;
 use crate::engine::page;
-use crate::platform::{Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::platform::{
+    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
+};
 use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// Reads that are no organization's share one's turns.
@@ -111,6 +113,28 @@ impl Platform for Sqlite {
             idempotency::finish(connection, &vault, NOBODY, &claim, answer.as_ref())
         })
         .await
+    }
+
+    async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
+        let email = email.clone();
+        self.write(Part::Platform, move |connection, _| mails::super_admin(connection, by.0, &email, now)).await
+    }
+
+    async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {
+        // Asked every few seconds, and mostly there is nothing: that does not wake the writer.
+        if !self.0.readers.read(Part::Platform, move |connection| mails::is_due(connection, now)).await? {
+            return Ok(Vec::new());
+        }
+        let vault = self.0.vault.clone();
+        self.write(Part::Platform, move |connection, _| mails::take(connection, &vault, now, limit)).await
+    }
+
+    async fn mail_done(&self, id: MailId) -> Result<()> {
+        self.write(Part::Platform, move |connection, _| mails::done(connection, id)).await
+    }
+
+    async fn mail_failed(&self, id: MailId, retry_at: Timestamp) -> Result<()> {
+        self.write(Part::Platform, move |connection, _| mails::failed(connection, id, retry_at)).await
     }
 
     async fn health(&self) -> Result<()> {

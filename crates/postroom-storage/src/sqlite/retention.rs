@@ -15,6 +15,7 @@ use super::rows;
 use super::writer::{Effects, stored_hash};
 use crate::Result;
 use crate::engine::log::ExceptionState;
+use crate::engine::people;
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
 /// The most rows one step deletes, but for an event with more deliveries than that.
@@ -63,6 +64,13 @@ const REJECTIONS: &str = "delete from rejection where received_at < ?1 and seq i
 /// Index: idempotency_by_age.
 const ANSWERS: &str = "delete from idempotency where (org, key) in \
      (select org, key from idempotency indexed by idempotency_by_age where claimed_at < ?1 limit ?2)";
+
+/// Indexes: sign_in_token_by_end, session_by_end, mail_by_end.
+const OF_PEOPLE: [&str; 3] = [
+    "delete from sign_in_token where hash in (select hash from sign_in_token where expires_at <= ?1 limit ?2)",
+    "delete from session where id in (select id from session where expires_at <= ?1 limit ?2)",
+    "delete from mail where mail in (select mail from mail where expires_at <= ?1 limit ?2)",
+];
 
 /// Index: source_secret_by_end.
 const SOURCE_SECRETS: &str = "update source_secret set value = null \
@@ -124,7 +132,11 @@ pub(super) fn rest(connection: &Connection, now: Timestamp) -> Result<bool> {
     let before = |kept: Duration| (now - kept).as_millis();
     let rejections = connection.prepare_cached(REJECTIONS)?.execute((before(REJECTIONS_KEPT), limit))?;
     let answers = connection.prepare_cached(ANSWERS)?.execute((before(ANSWERS_KEPT), limit))?;
-    Ok(rejections >= ROWS || answers >= ROWS)
+    let mut more = rejections >= ROWS || answers >= ROWS;
+    for sql in OF_PEOPLE {
+        more |= connection.prepare_cached(sql)?.execute((before(people::KEPT), limit))? >= ROWS;
+    }
+    Ok(more)
 }
 
 /// Erases secrets that have ended.

@@ -30,7 +30,7 @@ struct Column {
 }
 
 /// All columns that hold a sealed value.
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column {
         table: "organization",
         column: "mandrill_secret",
@@ -74,6 +74,15 @@ const COLUMNS: [Column; 6] = [
                  where (idempotency.org, key) > (?1, ?2) and body is not null order by 1, 2 limit ?3",
         update: "update idempotency set body = ?4 where org = ?1 and key = ?2 and body = ?3",
         count: "select count(body) from idempotency",
+    },
+    Column {
+        table: "mail",
+        column: "token",
+        select: "select mail, '', token, coalesce(organization.id, zeroblob(16)), mail.id \
+                 from mail left join organization on organization.org = mail.org \
+                 where mail > ?1 and ?2 = '' order by mail limit ?3",
+        update: "update mail set token = ?4 where mail = ?1 and ?2 = '' and token = ?3",
+        count: "select count(token) from mail",
     },
     // Last: see the module.
     Column {

@@ -2,12 +2,13 @@
 
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl};
 use postroom_domain::source::SourceSettings;
-use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, SourceId};
+use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, SourceId, UserId};
 use rusqlite::{OptionalExtension, Row, ToSql};
 
 use super::connection::Connection;
-use super::convert::{json, json_or_none, moment, moment_or_none, word};
+use super::convert::{email, json, json_or_none, moment, moment_or_none, word};
 use crate::api::SecretPeriod;
+use crate::engine::people::UserRow;
 pub(super) use crate::engine::rows::{Disabled, EndpointRow, KeyRow, OrganizationRow, SecretRow, SecretsOf, SourceRow};
 use crate::{Error, Result};
 
@@ -62,6 +63,35 @@ impl KeyRow {
             revoked_at: moment_or_none(row, 5)?,
             last_used_at: moment_or_none(row, 6)?,
             created_at: moment(row, 7)?,
+        })
+    }
+}
+
+/// The columns of [`UserRow`].
+macro_rules! select_user {
+    ($where:literal) => {
+        concat!(
+            "select usr, id, email, role, is_active, invited_until, last_login_at, created_at, updated_at, created_by \
+             from user ",
+            $where
+        )
+    };
+}
+pub(super) use select_user;
+
+impl UserRow {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            usr: row.get(0)?,
+            id: UserId::from_bytes(row.get(1)?),
+            email: email(row, 2)?,
+            role: word(row, 3)?,
+            is_active: row.get(4)?,
+            invited_until: moment_or_none(row, 5)?,
+            last_login_at: moment_or_none(row, 6)?,
+            created_at: moment(row, 7)?,
+            updated_at: moment(row, 8)?,
+            created_by: row.get(9)?,
         })
     }
 }

@@ -11,6 +11,7 @@ mod isolation;
 mod keeping;
 mod moving;
 mod on_postgres;
+mod people;
 mod reading;
 mod recording;
 mod streaming;
@@ -80,6 +81,19 @@ macro_rules! suite {
                 an_endpoint_signs_with_both_secrets_until_the_grace_is_over,
                 an_endpoint_that_gets_nothing_says_why,
                 the_number_of_endpoints_is_bounded,
+            ],
+            people: [
+                somebody_who_is_invited_comes_in_with_the_link_of_the_mail_until_the_session_ends,
+                of_twenty_who_come_with_one_link_at_once_one_comes_in,
+                a_link_is_made_for_who_may_sign_in_and_not_more_than_five_an_hour,
+                a_new_invitation_voids_the_one_before,
+                an_address_is_one_persons_in_the_installation,
+                an_organization_keeps_an_admin_who_can_sign_in,
+                a_session_ends_with_its_time_with_another_role_and_with_being_switched_off,
+                the_oldest_session_ends_for_the_twenty_first,
+                a_super_admin_is_made_once_and_comes_in_without_an_organization,
+                people_of_another_organization_are_like_none,
+                a_mail_is_taken_once_until_it_is_sent_or_given_up,
             ],
             isolation: [
                 no_method_finds_what_belongs_to_another_organization,

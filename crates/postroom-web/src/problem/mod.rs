@@ -248,6 +248,9 @@ impl Problem {
                 storage::error::Unique::OrganizationSlug => Self::of(Code::SlugTaken),
                 storage::error::Unique::SourceName => Self::of(Code::SourceNameTaken),
                 storage::error::Unique::MandrillWebhookSecret => Self::of(Code::WebhookSecretInUse),
+                storage::error::Unique::UserEmail => {
+                    Self::new(Code::Conflict, "somebody in the installation has this e-mail address")
+                }
             },
             storage::Error::Conflict { code, detail } => conflict(code, detail),
             storage::Error::Stale => {

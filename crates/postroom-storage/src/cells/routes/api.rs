@@ -1,14 +1,15 @@
-//! An organization's own resources, but for its API keys: those are who is who.
+//! An organization's own resources, but for its API keys and its people: those are who is who.
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use postroom_domain::endpoint::EndpointSettings;
-use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp};
+use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp, UserId};
 
 use crate::api::{
     ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
-    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, Page, PageRequest,
-    RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, NewUser, Page,
+    PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
+    UserChange, UserView,
 };
 use crate::cells::{Engine, Router};
 use crate::{Result, Scope};
@@ -197,6 +198,26 @@ impl Api for Router {
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
         self.shared.api.api_key_revoke(scope, id, now).await
+    }
+
+    async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView> {
+        self.shared.api.user_invite(scope, new, now).await
+    }
+
+    async fn user_invite_again(&self, scope: &Scope, id: UserId, now: Timestamp) -> Result<UserView> {
+        self.shared.api.user_invite_again(scope, id, now).await
+    }
+
+    async fn user_list(&self, scope: &Scope, page: PageRequest) -> Result<Page<UserView>> {
+        self.shared.api.user_list(scope, page).await
+    }
+
+    async fn user_get(&self, scope: &Scope, id: UserId) -> Result<UserView> {
+        self.shared.api.user_get(scope, id).await
+    }
+
+    async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView> {
+        self.shared.api.user_update(scope, id, change, now).await
     }
 
     async fn idempotency_begin(&self, scope: &Scope, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {

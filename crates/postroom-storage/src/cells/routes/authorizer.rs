@@ -1,11 +1,12 @@
 //! Who is who is in the shared database, for all.
 
 use async_trait::async_trait;
-use postroom_domain::Timestamp;
 use postroom_domain::api_key::KeyHash;
+use postroom_domain::{Email, SessionId, Timestamp, TokenHash};
 
+use crate::authorizer::SignedIn;
 use crate::cells::Router;
-use crate::scope::KeyCaller;
+use crate::scope::{KeyCaller, Origin, PersonCaller};
 use crate::{Authorizer, Result, Scope, SuperAdmin};
 
 #[async_trait]
@@ -16,5 +17,21 @@ impl Authorizer for Router {
 
     async fn organization_enter(&self, by: SuperAdmin, id_or_slug: &str) -> Result<Option<Scope>> {
         self.shared.authorizer.organization_enter(by, id_or_slug).await
+    }
+
+    async fn session_find(&self, session: SessionId, now: Timestamp) -> Result<Option<PersonCaller>> {
+        self.shared.authorizer.session_find(session, now).await
+    }
+
+    async fn sign_in_request(&self, email: &Email, from: &Origin, now: Timestamp) -> Result<bool> {
+        self.shared.authorizer.sign_in_request(email, from, now).await
+    }
+
+    async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn> {
+        self.shared.authorizer.sign_in(token, from, user_agent, now).await
+    }
+
+    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.shared.authorizer.session_end(session, now).await
     }
 }

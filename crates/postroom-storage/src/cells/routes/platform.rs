@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postroom_domain::{OrganizationId, Timestamp};
+use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 use tracing::{debug, warn};
 
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::cells::Router;
 use crate::cells::place::{Place, Standing};
-use crate::platform::{Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
+use crate::platform::{
+    Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink,
+    Tenant,
+};
 use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
@@ -85,6 +88,22 @@ impl Platform for Router {
         now: Timestamp,
     ) -> Result<()> {
         self.shared.platform.idempotency_finish(by, claim, answer, now).await
+    }
+
+    async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
+        self.shared.platform.super_admin_create(by, email, now).await
+    }
+
+    async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {
+        self.shared.platform.mail_take(now, limit).await
+    }
+
+    async fn mail_done(&self, id: MailId) -> Result<()> {
+        self.shared.platform.mail_done(id).await
+    }
+
+    async fn mail_failed(&self, id: MailId, retry_at: Timestamp) -> Result<()> {
+        self.shared.platform.mail_failed(id, retry_at).await
     }
 
     async fn health(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What people decide: how organizations, API keys, sources and endpoints are made and changed. What is one
+//! What people decide: how organizations, API keys, people, sources and endpoints are made and changed. What is one
 //! organization's happens in a transaction in which only its rows exist; every statement names it all the same, for the
 //! indexes.
 
@@ -8,6 +8,7 @@ pub(super) mod keys;
 pub(super) mod organizations;
 mod secrets;
 pub(super) mod sources;
+pub(super) mod users;
 
 use tracing::warn;
 
@@ -42,6 +43,7 @@ fn taken(error: Error) -> Error {
         Some("organizations_slug") => Unique::OrganizationSlug,
         Some("organizations_mandrill_fingerprint") => Unique::MandrillWebhookSecret,
         Some("sources_name") => Unique::SourceName,
+        Some("users_email_key") => Unique::UserEmail,
         _ => return error,
     };
     Error::Taken { field }

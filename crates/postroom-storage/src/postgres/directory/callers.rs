@@ -1,4 +1,5 @@
-//! Who is who: organizations by id and slug, API keys by their hash. Read by the authorizer's connections.
+//! Who is who: organizations by id and slug, API keys by their hash, people by their sessions. Read by the authorizer's
+//! connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +7,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
-use postroom_domain::{ApiKeyId, OrganizationId, Timestamp};
+use postroom_domain::{ApiKeyId, OrganizationId, SessionId, Timestamp, UserId};
 use tokio_postgres::Row;
 
-use crate::postgres::convert::{at, get, id, json, moment_or_none};
+use super::grouped_by;
+use crate::engine::people::{Session, Sessions};
+use crate::postgres::convert::{at, email, get, id, json, moment, moment_or_none, word};
 use crate::postgres::pool::{Pool, bind};
 use crate::postgres::rows::hash;
+use crate::scope::PersonCaller;
 use crate::{Actor, Result, Scope};
 
 /// How often the use of a key is written down at most.
@@ -26,6 +30,11 @@ const ORGANIZATIONS: &str = "select org, id, slug, is_active, exists (select fro
 /// The primary key, from the organization on.
 const KEYS: &str = "select org, key, id, scopes, hash, expires_at, last_used_at from api_keys \
      where org = any($1) and revoked_at is null order by org, key";
+
+/// Index: sessions_by_user; people by primary key. Those that have expired go from the table a day later.
+const SESSIONS: &str = "select sessions.org, sessions.id, users.id, email, role, expires_at \
+     from sessions join users on users.org = sessions.org and users.usr = sessions.usr \
+     where sessions.org = any($1) and ended_at is null and is_active";
 
 /// By primary key. Other nodes may have noted a use of the same minute.
 const NOTE_USES: &str = "update api_keys set last_used_at = used.at \
@@ -77,6 +86,17 @@ impl Key {
     }
 }
 
+fn session(row: &Row) -> Result<Session> {
+    Ok(Session {
+        org: get(row, 0)?,
+        id: SessionId::from_bytes(id(row, 1)?),
+        user: UserId::from_bytes(id(row, 2)?),
+        email: email(row, 3)?,
+        role: word(row, 4)?,
+        expires_at: moment(row, 5)?,
+    })
+}
+
 /// See the [module](self).
 pub(in crate::postgres) struct Callers {
     pool: Pool,
@@ -91,6 +111,7 @@ struct Known {
     by_id: HashMap<OrganizationId, i64>,
     by_slug: HashMap<Arc<str>, i64>,
     keys: HashMap<KeyHash, Arc<Key>>,
+    sessions: Sessions,
 }
 
 impl Known {
@@ -125,9 +146,13 @@ impl Callers {
         let asked = orgs.to_vec();
         // On their way at once, here and below: one round trip.
         let values = bind![asked];
-        let (organizations, rows) =
-            tokio::try_join!(transaction.query(ORGANIZATIONS, values), transaction.query(KEYS, values))?;
+        let (organizations, rows, sessions) = tokio::try_join!(
+            transaction.query(ORGANIZATIONS, values),
+            transaction.query(KEYS, values),
+            transaction.query(SESSIONS, values)
+        )?;
         transaction.commit().await?;
+        let mut sessions = grouped_by(&sessions, 0, session)?;
         let mut keys: HashMap<i64, Vec<Arc<Key>>> = HashMap::new();
         for row in &rows {
             let key = Key::read(row)?;
@@ -148,6 +173,7 @@ impl Callers {
         let mut known = self.known.write();
         orgs.iter().for_each(|org| known.remove(*org));
         callers.into_iter().for_each(|caller| known.put(caller));
+        orgs.iter().for_each(|org| known.sessions.put(*org, sessions.remove(org).unwrap_or_default()));
         Ok(())
     }
 
@@ -173,6 +199,16 @@ impl Callers {
         let known = self.known.read();
         let key = known.keys.get(hash)?;
         Some((key.clone(), known.callers.get(&key.org)?.clone()))
+    }
+
+    /// The person behind a session that has not ended.
+    pub(in crate::postgres) fn person(&self, session: SessionId, now: Timestamp) -> Option<PersonCaller> {
+        let known = self.known.read();
+        let session = known.sessions.get(session).filter(|session| session.expires_at > now)?;
+        session.caller(|actor| {
+            let caller = known.callers.get(&session.org)?;
+            Some((caller.scope(actor), caller.is_active))
+        })
     }
 
     /// Remembers that a key was used, at most once a minute; [`Self::note_uses`] writes it down.

@@ -1,10 +1,11 @@
-//! What people decide: how organizations, API keys, sources and endpoints are made and changed. Every statement names
+//! What people decide: how organizations, API keys, people, sources and endpoints are made and changed. Every statement names
 //! the organization, so another's row is not found here.
 
 pub(super) mod endpoints;
 pub(super) mod keys;
 pub(super) mod organizations;
 pub(super) mod sources;
+pub(super) mod users;
 
 use postroom_domain::{OrganizationId, Secret, Timestamp};
 
@@ -28,6 +29,7 @@ fn taken(error: rusqlite::Error) -> Error {
         ("organization.slug", Unique::OrganizationSlug),
         ("organization.mandrill_fingerprint", Unique::MandrillWebhookSecret),
         ("source.name", Unique::SourceName),
+        ("user.email_key", Unique::UserEmail),
     ];
     match fields.into_iter().find(|(column, _)| message.contains(column)) {
         Some((_, field)) => Error::Taken { field },

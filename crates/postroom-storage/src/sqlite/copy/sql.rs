@@ -27,7 +27,8 @@ pub(super) const STAMP: &str = "select concat_ws(' ', (select max(seq) from even
      (select max(audit) from audit), (select max(key) from api_key), (select max(seq) from rejection), \
      (select value from revision), (select watermark from progress), (select count(*) from exception), \
      (select sum(count) from usage), (select max(updated_at) from organization), (select max(updated_at) from source), \
-     (select max(updated_at) from endpoint))";
+     (select max(updated_at) from endpoint), (select max(updated_at) from user), (select max(created_at) from session), \
+     (select max(created_at) from sign_in_token))";
 
 /// Everything that was copied is settled, and is found by the search tables and the guard.
 pub(super) const COMPLETE: &str = "update progress set watermark = newest, indexed_upto = newest, guarded_upto = newest \

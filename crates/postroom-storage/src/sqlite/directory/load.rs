@@ -7,15 +7,16 @@ use std::sync::atomic::AtomicI64;
 use postroom_domain::api_key::KeyHash;
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::organization::Plan;
-use postroom_domain::{ApiKeyId, OrganizationId, Secret, Timestamp};
+use postroom_domain::{ApiKeyId, OrganizationId, Secret, SessionId, Timestamp, UserId};
 use rusqlite::Row;
 
 use super::{Entry, Held, Key};
 use crate::engine::configured::{active, blocked, mandrill_secret, signer, verifier};
+use crate::engine::people::Session;
 use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::sqlite::connection::Connection;
-use crate::sqlite::convert::{json, json_or_none, moment_or_none, word};
+use crate::sqlite::convert::{email, json, json_or_none, moment, moment_or_none, word};
 use crate::sqlite::grants::Part;
 use crate::sqlite::rows::{self, EndpointRow, SecretRow, SecretsOf, SourceRow, select_endpoint, select_source};
 use crate::worker::{Endpoint, EndpointKey, OrganizationKey};
@@ -31,6 +32,11 @@ const IDENTITY: &str = "select id, slug, is_active, exists (select 1 from tenant
 /// Index: api_key_by_org.
 const KEYS: &str = "select key, id, hash, scopes, expires_at, last_used_at from api_key \
      where org = ?1 and revoked_at is null order by key";
+
+/// Index: session_by_user; people by primary key.
+const SESSIONS: &str = "select session.id, user.id, email, role, expires_at \
+     from session join user on user.usr = session.usr \
+     where session.org = ?1 and ended_at is null and expires_at > ?2 and is_active = 1";
 
 /// By primary key. What the receiver may see.
 const INTAKE: &str = "select plan, webhook_limit, mandrill_secret from organization where org = ?1";
@@ -55,6 +61,22 @@ const OWNER: &str = "select organization.org, organization.id, is_active \
 pub(super) fn organizations(connection: &mut Connection) -> Result<Vec<i64>> {
     connection.act_as(Part::Authorizer);
     Ok(rows::all(connection, ORGANIZATIONS, &[], |row| row.get(0))?)
+}
+
+/// The sessions of an organization, or of super admins.
+pub(super) fn sessions(connection: &mut Connection, org: i64, now: Timestamp) -> Result<Vec<Session>> {
+    connection.act_as(Part::Authorizer);
+    let read = |row: &Row<'_>| {
+        Ok(Session {
+            org,
+            id: SessionId::from_bytes(row.get(0)?),
+            user: UserId::from_bytes(row.get(1)?),
+            email: email(row, 2)?,
+            role: word(row, 3)?,
+            expires_at: moment(row, 4)?,
+        })
+    };
+    Ok(rows::all(connection, SESSIONS, &[&org, &now.as_millis()], read)?)
 }
 
 /// Everything of one organization that is asked for all the time. Endpoints that are in `before` and did not change are

@@ -61,7 +61,7 @@ fn each_part_gets_what_is_on_the_list_and_is_refused_all_else() {
 
 /// What is worth stealing, and who needs it: written down apart from the list, so that it is not given away with one
 /// line there.
-const PRECIOUS: [(&str, &str, &[Part]); 16] = [
+const PRECIOUS: [(&str, &str, &[Part]); 22] = [
     ("api_key", "hash", &[Authorizer, Copier]),
     ("api_key", "id", &[Authorizer, Api, Copier]),
     ("organization", "mandrill_secret", &[Receiver, Keys, Copier]),
@@ -78,6 +78,12 @@ const PRECIOUS: [(&str, &str, &[Part]); 16] = [
     ("rejection", "body", &[Receiver, Api, Copier]),
     ("idempotency", "body", &[Api, Platform, Keys, Copier]),
     ("meta", "value", &[Keys, Copier]),
+    ("user", "email", &[Authorizer, Api, Platform, Copier]),
+    ("user", "last_login_at", &[Api, Copier]),
+    ("sign_in_token", "hash", &[Authorizer, Platform, Copier]),
+    ("session", "id", &[Authorizer, Platform, Copier]),
+    ("session", "address", &[Copier]),
+    ("mail", "token", &[Platform, Keys, Copier]),
 ];
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postroom_domain::endpoint::CustomHeader;
 use postroom_domain::verify::{Outcome, Request};
-use postroom_domain::{EventId, Secret};
+use postroom_domain::{EventId, Role, Secret, SessionId};
 use postroom_storage::api::{
     DeliveryFilter, EventFilter, Idempotency, IdempotencyClaim, NewApiKey, Page, PageRequest, Rotation, StoredAnswer,
 };
@@ -25,6 +25,7 @@ const BY: fn() -> SuperAdmin = SuperAdmin::by_operator;
 pub struct Life {
     keys: Vec<NewApiKey>,
     events: BTreeMap<String, EventId>,
+    session: Option<SessionId>,
 }
 
 /// Chance, the same each time.
@@ -59,7 +60,7 @@ impl Life {
     /// Three organizations with all that there is, and deliveries that stand in every way. What is in memory at the end
     /// has no known outcome.
     pub async fn lead<H: Harness>(room: &Room<H>, seed: u64) -> Self {
-        let mut life = Self { keys: Vec::new(), events: BTreeMap::new() };
+        let mut life = Self { keys: Vec::new(), events: BTreeMap::new(), session: None };
         let mut dice = Dice(seed);
         for number in 0..3 {
             life.furnish(room, number).await;
@@ -76,6 +77,9 @@ impl Life {
         for turn in 0..20 {
             life.accept(room, &mut dice, 1_000 + turn).await;
         }
+        let acme = tenant(&room.storage, "acme-0").await;
+        life.session = Some(room.joined(&acme.scope, "ada@example.com", Role::Admin).await.session);
+        room.invite(&acme.scope, "bob@example.com", Role::Member).await;
         life
     }
 
@@ -203,6 +207,8 @@ impl Life {
         for key in &self.keys {
             assert!(storage.authorizer.key_find(&key.hash, now).await.unwrap().is_some(), "a key lets its holder in");
         }
+        assert!(room.person(self.session.unwrap()).await.is_some(), "a session lets its person in");
+        room.enter(&room.token().await).await.expect("a mail that waited is sent, and its link is good");
         for (id, event) in &self.events {
             let acme = tenant(storage, id.rsplit_once('-').unwrap().0).await;
             let again = room.try_send(&acme, "order.paid", Some(id)).await.unwrap();
@@ -255,6 +261,7 @@ pub async fn all_of_it<H: Harness>(room: &Room<H>) -> Vec<String> {
         let scope = &acme.scope;
         seen.push(format!("{:?}", platform.organization_get(BY(), organization.id).await.unwrap()));
         lines(&mut seen, |page| api.api_key_list(scope, page)).await;
+        lines(&mut seen, |page| api.user_list(scope, page)).await;
         for source in lines(&mut seen, |page| api.source_list(scope, page)).await {
             let found = room.source(scope.slug(), &source.settings.name).await.unwrap();
             seen.push(format!("{:?}", found.verifier.is_ok()));

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use postroom_domain::api_key::KeyHash;
 use postroom_domain::delivery::DeadReason;
-use postroom_domain::{Secret, SourceId};
-use postroom_storage::api::{Idempotency, IdempotencyClaim, NewApiKey, Rotation, SourceChange};
+use postroom_domain::{Role, Secret, SourceId};
+use postroom_storage::api::{Idempotency, IdempotencyClaim, NewApiKey, Rotation, SourceChange, UserChange};
 use postroom_storage::platform::{Isolation, NewTenant, OrganizationChange, Tenant};
+use postroom_storage::scope::PersonIs;
 use postroom_storage::worker::EndpointKey;
 use postroom_storage::{Error, Storage, SuperAdmin};
 use postroom_testkit::postgres::connect;
 
+use crate::people::{email, from};
 use crate::support::{Harness, Lanes, Postgres, Room, new_endpoint, new_key, new_organization, new_source, opening};
 
 /// Another node on the same database, and what its delivery side is told.
@@ -321,4 +323,60 @@ async fn marks_that_a_dump_brought_from_another_server_do_not_look_new_for_ever(
     assert!(row.get::<_, bool>(0));
     tenant(&room, "other", new_key()).await;
     assert!(there.authorizer.organization_enter(SuperAdmin::by_operator(), "other").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_one_node_ends_lets_nobody_in_on_another_within_a_second() {
+    let room = Room::<Postgres>::new().await;
+    let (there, _) = neighbour(&room).await;
+    let acme = room.organization("acme").await;
+    room.joined(&acme.scope, "root@example.com", Role::Admin).await;
+    let known = async |session| there.authorizer.session_find(session, room.now()).await.unwrap();
+    let address = email("ada@example.com");
+    let again = async || {
+        assert!(room.storage.authorizer.sign_in_request(&address, &from(), room.now()).await.unwrap());
+        room.enter(&room.token().await).await.unwrap().session
+    };
+    let ada = room.joined(&acme.scope, "ada@example.com", Role::Member).await;
+    assert!(known(ada.session).await.is_some(), "it is found at once");
+    room.storage.authorizer.session_end(ada.session, room.now()).await.unwrap();
+    let ended = until(async || known(ada.session).await.is_none()).await;
+
+    let session = again().await;
+    assert!(known(session).await.is_some());
+    let change = UserChange { role: Some(Role::Admin), is_active: None };
+    room.storage.api.user_update(&acme.scope, ada.user, change, room.now()).await.unwrap();
+    let promoted = until(async || known(session).await.is_none()).await;
+
+    let session = again().await;
+    assert!(known(session).await.is_some());
+    let change = UserChange { role: None, is_active: Some(false) };
+    room.storage.api.user_update(&acme.scope, ada.user, change, room.now()).await.unwrap();
+    let switched_off = until(async || known(session).await.is_none()).await;
+    room.storage
+        .api
+        .user_update(&acme.scope, ada.user, UserChange { is_active: Some(true), ..change }, room.now())
+        .await
+        .unwrap();
+
+    let session = again().await;
+    let off = OrganizationChange { is_active: Some(false), ..OrganizationChange::default() };
+    let (by, id) = (SuperAdmin::by_operator(), acme.organization.id);
+    assert!(known(session).await.is_some());
+    room.storage.platform.organization_update(by, id, off, room.now()).await.unwrap();
+    let is_off = async || {
+        let person = known(session).await.unwrap();
+        matches!(person.who, PersonIs::Of { organization_active: false, .. })
+    };
+    let closed = until(is_off).await;
+
+    let boss = email("boss@example.com");
+    let root = room.storage.platform.super_admin_create(SuperAdmin::by_operator(), &boss, room.now());
+    let session = room.enter(&root.await.unwrap().token).await.unwrap().session;
+    assert!(known(session).await.is_some());
+    room.storage.authorizer.session_end(session, room.now()).await.unwrap();
+    let super_ended = until(async || known(session).await.is_none()).await;
+    for took in [ended, promoted, switched_off, closed, super_ended] {
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
 }

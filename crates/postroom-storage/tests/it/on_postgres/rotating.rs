@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use postroom_domain::Secret;
 use postroom_domain::endpoint::CustomHeader;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::{Role, Secret};
 use postroom_storage::api::{Idempotency, IdempotencyClaim, StoredAnswer};
 use postroom_storage::platform::{NewOrganization, Tenant};
 use postroom_storage::postgres::{self, OpenError, rotate_keys};
 use postroom_storage::{Storage, SuperAdmin};
 
+use crate::people::{email, from};
 use crate::support::{Lanes, Postgres, Room, new_endpoint, new_organization, new_source, opening};
 
-/// A Mandrill secret, 6 secrets of sources, 6 of endpoints, 6 times headers, 2 times 70 answers and one of a super admin,
-/// and 2 of the installation.
-const TOTAL: usize = 1 + 6 + 6 + 6 + 140 + 1 + 2;
+/// A Mandrill secret, 6 secrets of sources, 6 of endpoints, 6 times headers, 2 times 70 answers and one of a super admin, 3
+/// mails, and 2 of the installation.
+const TOTAL: usize = 1 + 6 + 6 + 6 + 140 + 1 + 3 + 2;
 
 const BY: fn() -> SuperAdmin = SuperAdmin::by_operator;
 
@@ -52,6 +53,7 @@ async fn furnish(room: &Room<Postgres>, slug: &str) -> Tenant {
         api.idempotency_finish(&acme.scope, claim, Some(answer), now).await.unwrap();
     };
     join_all((0..70).map(answered)).await;
+    room.invite(&acme.scope, &format!("ada@{slug}.example.com"), Role::Admin).await;
     acme
 }
 
@@ -84,6 +86,8 @@ async fn rotation_can_be_killed_and_resumed_and_ends_with_the_newest_key_alone()
     assert!(matches!(platform.idempotency_begin(BY(), claim(), now).await.unwrap(), Idempotency::New));
     let answer = StoredAnswer { status: 200, body: Bytes::from_static(b"all") };
     platform.idempotency_finish(BY(), claim(), Some(answer), now).await.unwrap();
+    platform.super_admin_create(BY(), &email("root@example.com"), now).await.unwrap();
+    assert!(room.storage.authorizer.sign_in_request(&email("root@example.com"), &from(), now).await.unwrap());
 
     let (old, new) = (room.keys.clone(), Keyring::generate());
     let both = list(&[&new, &old]);
@@ -118,5 +122,6 @@ async fn rotation_can_be_killed_and_resumed_and_ends_with_the_newest_key_alone()
     assert!(storage.receiver.source_find("third", "mandrill").await.unwrap().unwrap().verifier.is_ok());
     let known = storage.platform.idempotency_begin(BY(), claim(), now).await.unwrap();
     assert!(matches!(known, Idempotency::Answered(StoredAnswer { status: 200, .. })));
+    assert_eq!(storage.platform.mail_take(now, 10).await.unwrap().len(), 3);
     assert!(open(&room, &old).await.is_err(), "the old key opens nothing any more");
 }

@@ -1,0 +1,4 @@
+drop table mail;
+drop table session;
+drop table sign_in_token;
+drop table user;
