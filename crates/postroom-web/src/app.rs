@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use postroom_domain::egress::Policy;
 use postroom_domain::{Clock, Invalid, OrganizationId, Secret, Timestamp};
 use postroom_storage::Storage;
@@ -34,6 +35,8 @@ pub struct App {
     pub admin_token: Option<AdminToken>,
     /// How the outside reaches this server: scheme and host, perhaps a path, no slash at the end.
     pub public_url: String,
+    /// Proxies of the operator's own, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Encrypts cursors, so that they can neither be read nor altered; at least 16 bytes, the same on every node.
     pub cursor_key: Secret,
     /// Renders `/metrics`.

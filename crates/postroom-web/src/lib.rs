@@ -6,6 +6,7 @@
 //! | Module | What is there |
 //! |---|---|
 //! | [`server`] | the accept loop: deadlines, caps, shutdown |
+//! | `client` | where a request comes from |
 //! | `observe` | around every request: id, span, figures, panics |
 //! | `ingest` | `/in/{organization_slug}/{source_name}` |
 //! | `keys` | keys that requests only name: fetched through the binary's client, kept within bounds |
@@ -16,6 +17,7 @@
 
 mod api;
 mod app;
+mod client;
 #[cfg(test)]
 mod committed;
 mod cursor;

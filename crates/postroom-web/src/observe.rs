@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use tracing::{Instrument as _, Level, Span};
 
 use crate::app::Shared;
+use crate::client::ClientAddress;
 use crate::problem::{Code, Pending, Problem};
 
 /// In and out: by it one request is found in every log.
@@ -23,8 +24,10 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// The outermost layer.
-pub(crate) async fn observe(State(state): State<Shared>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
+    let client = ClientAddress::of(request.extensions(), request.headers(), &state.app.trusted_proxies);
+    request.extensions_mut().insert(client);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = request_id(&state, request.headers());

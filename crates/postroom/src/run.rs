@@ -100,6 +100,7 @@ impl Server {
             admin_token: admin_token
                 .map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
             public_url,
+            trusted_proxies: config.trusted_proxies.clone(),
             cursor_key: keys.cursor_key,
             render_metrics: telemetry::renderer(),
             roles: Roles { receiver: config.roles.receiver, api: config.roles.api },

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,6 +25,7 @@ use tower_service::Service as _;
 use super::ServerLimits;
 use super::refusal::Refusal;
 use super::watch::{UnderWay, Verdict, Watch};
+use crate::client::Peer;
 
 /// A reading buffer of HTTP/1: headers that do not fit into it are answered with 431 by the parser itself.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -31,13 +33,22 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends, its watchdog bites, or `stop` and its last answer.
-pub(super) async fn serve(stream: TcpStream, router: Router, limits: ServerLimits, stop: CancellationToken) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    router: Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) {
     // Answers are small and written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let watch = Watch::new();
     let io = TokioIo::new(Watched { stream, watch: watch.clone(), refusal: None });
     let seen = watch.clone();
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), seen.clone(), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        answer(router.clone(), seen.clone(), request)
+    });
     let builder = builder(&limits);
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut timer = pin!(tokio::time::sleep(limits.first_byte));

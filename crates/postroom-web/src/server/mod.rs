@@ -9,7 +9,7 @@ mod refusal;
 mod watch;
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client;
 use crate::places::Places;
 
 /// Bounds of the connections of one listener.
@@ -80,7 +81,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
                 continue;
             }
         };
-        let Some(place) = places.take(owner(peer.ip())) else {
+        let Some(place) = places.take(client::owner(peer.ip())) else {
             refuse(&stream, peer);
             continue;
         };
@@ -89,7 +90,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             // Dropped also when the connection panics, which ends this task and no other.
             let _place = (place, Counted::new(open));
             tokio::select! {
-                () = connection::serve(stream, router, limits, stop) => {}
+                () = connection::serve(stream, peer.ip(), router, limits, stop) => {}
                 () = abandon.cancelled() => {}
             }
         });
@@ -100,14 +101,6 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         tracing::warn!(connections = tasks.len(), "closing connections whose requests did not end in time");
         abandon.cancel();
         tasks.wait().await;
-    }
-}
-
-/// Whoever has one IPv6 address has a /64 of them.
-fn owner(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        v4 => v4,
     }
 }
 
@@ -147,18 +140,5 @@ async fn after_failure(error: &io::Error, stop: &CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(Duration::from_millis(100)) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_counted_in_all_its_spellings() {
-        let owner = |text: &str| owner(text.parse().unwrap());
-        assert_eq!(owner("::ffff:10.0.0.1"), owner("10.0.0.1"));
-        assert_eq!(owner("2001:db8::1"), owner("2001:db8::ffff"));
-        assert_ne!(owner("2001:db8:0:1::1"), owner("2001:db8::1"));
     }
 }

@@ -219,6 +219,7 @@ impl Room {
             limits: setup.limits,
             admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
             public_url: "https://hooks.example".to_owned(),
+            trusted_proxies: Vec::new(),
             cursor_key: Secret::random(32),
             render_metrics: Arc::new(|| recorder().render()),
             roles: setup.roles,

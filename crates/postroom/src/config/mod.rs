@@ -36,6 +36,8 @@ pub struct Config {
     pub roles: Roles,
     /// How the outside reaches this server; `None` is derived from the address that was bound.
     pub public_url: Option<Url>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Bearer token with super admin rights.
     pub admin_token: Option<Secret>,
     /// Encryption keys; `None` keeps them in the data directory of the embedded engine.
@@ -137,6 +139,7 @@ fn check(layers: &mut Layers) -> Config {
         database: database::take(layers),
         roles: take(layers, "roles", "all", parse::roles),
         public_url: take_optional(layers, "public_url", parse::public_url),
+        trusted_proxies: take(layers, "trusted_proxies", "", parse::proxies),
         admin_token: take_optional(layers, "admin_token", parse::admin_token),
         encryption_keys: take_optional(layers, "encryption_keys", parse::encryption_keys),
         retry_schedule: take(layers, "retry_schedule", "60,300,900", parse::retry_schedule),
@@ -163,7 +166,7 @@ fn take<T>(layers: &mut Layers, key: &'static str, default: &str, parse: impl Fn
 }
 
 /// Settings whose empty value means something.
-const MAY_BE_EMPTY: [&str; 2] = ["retry_schedule", "allow_private_networks"];
+const MAY_BE_EMPTY: [&str; 3] = ["retry_schedule", "allow_private_networks", "trusted_proxies"];
 
 fn take_optional<T>(layers: &mut Layers, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
     let given = layers.values.get(key)?;

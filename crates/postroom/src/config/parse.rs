@@ -56,6 +56,14 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(network).collect()
 }
 
+pub(super) fn proxies(text: &str) -> Parsed<Vec<IpNet>> {
+    let proxies = networks(text)?;
+    match proxies.iter().find(|network| network.prefix_len() == 0) {
+        Some(all) => Err(format!("{all} is every address: then everybody could claim to be anybody; name your proxies")),
+        None => Ok(proxies),
+    }
+}
+
 fn network(text: &str) -> Parsed<IpNet> {
     let network: IpNet = text
         .parse()

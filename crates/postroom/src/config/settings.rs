@@ -82,6 +82,10 @@ settings! {
         data_dir = "./postroom-data",
         /// How the outside reaches this server: shown in links, and part of what Mandrill signs. Scheme and host only.
         public_url = "http:// and the address it listens on",
+        /// Reverse proxies in front of this server, in CIDR form, separated by commas: the last address of
+        /// X-Forwarded-For that is none of them is the client that limits and the audit log go by. Without it that is
+        /// whoever connects.
+        trusted_proxies = "none",
         /// Seconds between the attempts of a delivery, separated by commas; at most 20 of 1 to 604800 seconds. Empty
         /// means no retry. An endpoint can have its own.
         retry_schedule = "60,300,900",
