@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -15,6 +16,7 @@ const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
+const DERIVATION_SALT: &[u8] = b"postroom derived key";
 
 /// Where a secret is stored. It is authenticated with the ciphertext: opening it for another place fails.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +100,8 @@ pub enum KeyringError {
 struct Key {
     id: KeyId,
     cipher: LessSafeKey,
+    /// Other keys are made from it: HKDF-SHA256 over the same bytes.
+    root: hkdf::Prk,
 }
 
 /// The encryption keys in force, newest first. New values are sealed with the first; all can open.
@@ -130,7 +134,8 @@ impl Keyring {
             if keys.iter().any(|key| key.id == id) {
                 return Err(KeyringError::Twice { position });
             }
-            keys.push(Key { id, cipher: LessSafeKey::new(unbound) });
+            let root = hkdf::Salt::new(hkdf::HKDF_SHA256, DERIVATION_SALT).extract(bytes.expose());
+            keys.push(Key { id, cipher: LessSafeKey::new(unbound), root });
         }
         if keys.is_empty() { Err(KeyringError::Empty) } else { Ok(Self(keys.into())) }
     }
@@ -144,6 +149,23 @@ impl Keyring {
     /// The ids of all keys, newest first.
     pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
         self.0.iter().map(|key| key.id)
+    }
+
+    /// A key of 32 bytes for another purpose from each key of the ring, newest first. The label names the purpose: keys of
+    /// different labels tell nothing about each other, nor about the ring.
+    ///
+    /// # Panics
+    /// Never: 32 bytes are far below what HKDF can give.
+    #[must_use]
+    pub fn derived(&self, label: &str) -> Vec<(KeyId, Secret)> {
+        let derive = |key: &Key| {
+            let mut bytes = [0; KEY_BYTES];
+            let info = [label.as_bytes()];
+            let output = key.root.expand(&info, hkdf::HKDF_SHA256).expect("HKDF gives up to 255 times 32 bytes");
+            output.fill(&mut bytes).expect("the output is as long as was asked for");
+            (key.id, Secret::new(bytes))
+        };
+        self.0.iter().map(derive).collect()
     }
 
     /// Encrypts for one place.
@@ -218,6 +240,19 @@ mod tests {
                 assert!(ring.open(PLACE, &bad).is_err());
             }
         }
+    }
+
+    #[test]
+    fn derived_keys_differ_by_label_and_by_key_and_are_the_same_everywhere() {
+        let (old, new) = (Keyring::generate(), Keyring::generate());
+        let text = |s: &Secret| s.expose_str().unwrap().to_owned();
+        let both = Keyring::parse(&Secret::from(format!("{},{}", text(&new), text(&old)))).unwrap();
+        let derived = both.derived("a");
+        assert_eq!(derived.iter().map(|(id, _)| *id).collect::<Vec<_>>(), both.ids().collect::<Vec<_>>());
+        assert_eq!(Keyring::parse(&old).unwrap().derived("a"), derived[1..]);
+        assert_ne!(derived[0].1, derived[1].1);
+        assert_ne!(derived[0].1, both.derived("b")[0].1);
+        assert_eq!(derived[0].1.expose().len(), 32);
     }
 
     #[test]
