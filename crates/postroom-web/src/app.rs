@@ -8,12 +8,14 @@ use postroom_domain::egress::Policy;
 use postroom_domain::{Clock, Invalid, OrganizationId, Secret, Timestamp};
 use postroom_storage::Storage;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cursor::CursorKey;
 use crate::extract::body::Budget;
 use crate::keys::{KeyFetcher, Keys};
 use crate::observe::{RequestIds, RouteMetrics};
 use crate::places::Places;
+use crate::sign_in::{Requests, SessionKeys, Site};
 
 /// Renders `/metrics` in the Prometheus text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -33,6 +35,10 @@ pub struct App {
     pub limits: Limits,
     /// The installation's admin token, if it has one.
     pub admin_token: Option<AdminToken>,
+    /// Sign session tokens: the same on every node.
+    pub session_keys: SessionKeys,
+    /// Work that outlives its request. Wait for it before storage is closed.
+    pub tasks: TaskTracker,
     /// How the outside reaches this server: scheme and host, perhaps a path, no slash at the end.
     pub public_url: String,
     /// Proxies of the operator's own, whose `X-Forwarded-For` is believed.
@@ -143,6 +149,8 @@ pub(crate) struct State {
     pub keys: Keys,
     pub request_ids: RequestIds,
     pub routes: RouteMetrics,
+    pub sign_in_requests: Requests,
+    pub site: Site,
     pub streams: Places<OrganizationId>,
     pub accept_duration: crate::ingest::AcceptDuration,
 }
@@ -159,6 +167,8 @@ impl State {
             keys: Keys::new(app.key_fetcher.clone()),
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),
+            sign_in_requests: Requests::new(app.tasks.clone()),
+            site: Site::new(&app.public_url),
             streams: Places::new(app.limits.streams, app.limits.streams_per_organization),
             accept_duration: crate::ingest::AcceptDuration::new(),
             app,

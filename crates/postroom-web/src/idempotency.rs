@@ -16,6 +16,7 @@ use postroom_storage::api::{Idempotency, IdempotencyClaim, StoredAnswer};
 use tracing::Instrument as _;
 
 use crate::app::{Shared, sha256};
+use crate::extract::auth::Acts;
 use crate::extract::{Caller, body};
 use crate::problem::{Answer, Code, Problem};
 
@@ -80,10 +81,9 @@ fn replay(answer: StoredAnswer) -> Response {
 /// Claims a key. Keys belong to an organization, or to the super admin who acts outside of one.
 async fn begin(state: &Shared, caller: &Caller, claim: &IdempotencyClaim) -> storage::Result<Idempotency> {
     let (storage, now) = (&state.app.storage, state.now());
-    match caller {
-        Caller::Key(key, _) => storage.api.idempotency_begin(&key.scope, claim.clone(), now).await,
-        Caller::SuperAdmin(_, Some(scope)) => storage.api.idempotency_begin(scope, claim.clone(), now).await,
-        Caller::SuperAdmin(proof, None) => storage.platform.idempotency_begin(*proof, claim.clone(), now).await,
+    match caller.acts() {
+        Acts::In(scope) => storage.api.idempotency_begin(scope, claim.clone(), now).await,
+        Acts::OnPlatform(proof) => storage.platform.idempotency_begin(proof, claim.clone(), now).await,
     }
 }
 
@@ -95,10 +95,9 @@ async fn finish(
     answer: Option<StoredAnswer>,
 ) -> storage::Result<()> {
     let (storage, now) = (&state.app.storage, state.now());
-    match caller {
-        Caller::Key(key, _) => storage.api.idempotency_finish(&key.scope, claim, answer, now).await,
-        Caller::SuperAdmin(_, Some(scope)) => storage.api.idempotency_finish(scope, claim, answer, now).await,
-        Caller::SuperAdmin(proof, None) => storage.platform.idempotency_finish(*proof, claim, answer, now).await,
+    match caller.acts() {
+        Acts::In(scope) => storage.api.idempotency_finish(scope, claim, answer, now).await,
+        Acts::OnPlatform(proof) => storage.platform.idempotency_finish(proof, claim, answer, now).await,
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `ingest` | `/in/{organization_slug}/{source_name}` |
 //! | `keys` | keys that requests only name: fetched through the binary's client, kept within bounds |
 //! | `api` | `/v1`, one file for each resource, each with its own router and wire types |
+//! | `sign_in` | `/api/auth`, the page behind a link, session tokens and their cookie |
 //! | [`permission`] | who may do what: one table |
 //! | [`problem`] | every error answer |
 //! | `pages` | `/`, health, metrics, the API's document and its page, the pages of problems |
@@ -27,11 +28,13 @@ mod ingest;
 mod keys;
 mod observe;
 pub mod openapi;
+mod origin;
 mod pages;
 pub mod permission;
 mod places;
 pub mod problem;
 pub mod server;
+mod sign_in;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -39,6 +42,7 @@ use axum::middleware::from_fn_with_state;
 pub use app::{AdminToken, App, Limits, RenderMetrics, Roles};
 pub use keys::{KeyFetcher, NoKey};
 pub use server::{ServerLimits, serve};
+pub use sign_in::SessionKeys;
 
 /// The routes of this process.
 pub fn router(app: App) -> Router {
@@ -56,6 +60,8 @@ pub fn router(app: App) -> Router {
         let idempotent = from_fn_with_state(state.clone(), idempotency::idempotent);
         let authorized = from_fn_with_state(state.clone(), extract::auth::authorize);
         router = router.merge(routes.route_layer(idempotent).route_layer(authorized));
+        let (signing_in, _) = sign_in::router().split_for_parts();
+        router = router.merge(signing_in).merge(sign_in::page::router());
     }
     router
         .fallback(pages::not_found)

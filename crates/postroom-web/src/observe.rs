@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Level, Span};
 
 use crate::app::Shared;
 use crate::client::ClientAddress;
+use crate::origin::RequestId;
 use crate::problem::{Code, Pending, Problem};
 
 /// In and out: by it one request is found in every log.
@@ -31,6 +32,7 @@ pub(crate) async fn observe(State(state): State<Shared>, mut request: Request, n
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = request_id(&state, request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span = span(&method, route.as_ref().map_or("none", MatchedPath::as_str), &id);
     let mut response = if headers_bytes(request.headers()) > state.app.limits.headers_bytes_max {
         Problem::of(Code::HeadersTooLarge).into_response()

@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use postroom_domain::api_key::KeyScope;
 use serde_json::{Map, Value, json};
 
 use crate::permission::{Permission, SuperAdminMay, permission};
@@ -20,15 +19,19 @@ pub(crate) fn json() -> &'static str {
 /// When the description of the routes is not valid JSON, which a test rules out.
 #[must_use]
 pub fn document() -> Value {
-    let (_, api) = crate::api::router().split_for_parts();
+    let (_, api) = crate::sign_in::router().merge(crate::api::router()).split_for_parts();
     let mut document = serde_json::to_value(api).expect("a document of texts and numbers can be written");
     document["info"] = info();
     document["servers"] = json!([{"url": "/", "description": "this server"}]);
     document["tags"] = tags();
-    document["security"] = json!([{"bearer": []}]);
+    document["security"] = json!([{"bearer": []}, {"cookie": []}]);
     document["components"]["securitySchemes"] = json!({"bearer": {
         "type": "http", "scheme": "bearer",
-        "description": "An API key of an organization (`prk_...`), or the installation's admin token.",
+        "description": "An API key of an organization (`prk_...`), a session token, or the installation's admin token.",
+    }, "cookie": {
+        "type": "apiKey", "in": "cookie", "name": "__Host-postroom_session",
+        "description": "The session of a browser. For changes it counts from pages of this server only. On a public URL \
+            without TLS its name is `postroom_session`.",
     }});
     document["components"]["schemas"]["Problem"] = problem_schema();
     document["components"]["responses"]["Problem"] = json!({
@@ -51,7 +54,7 @@ fn info() -> Value {
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         "description": "Receives, records and delivers webhooks.\n\n\
             Ids have prefixes and sort by time. Times are RFC 3339 in UTC with milliseconds. Lists are newest first: give \
-            `next_cursor` as `cursor` to get the next page. Every `POST` takes an `Idempotency-Key`: the same key with the \
+            `next_cursor` as `cursor` to get the next page. Every `POST` under `/v1` takes an `Idempotency-Key`: the same key with the \
             same request within 24 hours gets the same answer, with the header `Idempotent-Replayed: true`. Unknown fields \
             are refused. What belongs to another organization is answered like what never was.\n\n\
             Third parties send to `POST /in/{organization_slug}/{source_name}`, in the form that each of them has.",
@@ -69,6 +72,8 @@ fn tags() -> Value {
         tag("deliveries", "One event for one endpoint, with every attempt."),
         tag("dead letters", "Deliveries that will not be tried again by themselves."),
         tag("API keys", "How an organization's code proves who it is."),
+        tag("users", "The people of an organization."),
+        tag("signing in", "A link by mail, a session."),
         tag("stream", "What happens, as it happens."),
     ])
 }
@@ -95,7 +100,7 @@ fn parameters() -> Value {
     json!({
         "Organization": {
             "name": "Postroom-Organization", "in": "header", "required": false, "schema": {"type": "string"},
-            "description": "With the admin token: for which organization, by id or slug.",
+            "description": "From a super admin: for which organization, by id or slug.",
         },
         "IdempotencyKey": {
             "name": "Idempotency-Key", "in": "header", "required": false,
@@ -119,7 +124,7 @@ fn complete_path(path: &str, item: &mut Value) {
 fn complete(path: &str, method: &str, needed: &Permission, operation: &mut Map<String, Value>) {
     operation.insert("operationId".to_owned(), json!(operation_id(method, path)));
     let said = operation.get("description").and_then(Value::as_str).map(|text| format!("{}\n\n", text.trim()));
-    let description = format!("{}{}", said.unwrap_or_default(), who(needed));
+    let description = format!("{}May be used by {}.", said.unwrap_or_default(), needed.who());
     operation.insert("description".to_owned(), json!(description));
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     if let Some(parameters) = parameters.as_array_mut() {
@@ -130,9 +135,12 @@ fn complete(path: &str, method: &str, needed: &Permission, operation: &mut Map<S
         if needed.super_admin == SuperAdminMay::InOrganization {
             refer("Organization");
         }
-        if method == "post" {
+        if method == "post" && !needed.is_open {
             refer("IdempotencyKey");
         }
+    }
+    if needed.is_open {
+        operation.insert("security".to_owned(), json!([]));
     }
     if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
         responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
@@ -147,19 +155,10 @@ fn complete(path: &str, method: &str, needed: &Permission, operation: &mut Map<S
     }
 }
 
-fn who(needed: &Permission) -> String {
-    let key = needed.key.map(|scope| match scope {
-        KeyScope::Admin => "an API key with the scope `admin`".to_owned(),
-        other => format!("an API key with the scope `{}` or `admin`", other.as_str()),
-    });
-    let admin = (needed.super_admin != SuperAdminMay::Never).then(|| "a super admin".to_owned());
-    let who: Vec<String> = [key, admin].into_iter().flatten().collect();
-    format!("May be used by {}.", who.join(", or by "))
-}
-
 /// `get /v1/events/{id}/deliveries` is `get_events_id_deliveries`.
 fn operation_id(method: &str, path: &str) -> String {
-    let words = path.trim_start_matches("/v1/").replace(['{', '}'], "").replace(['/', '-'], "_");
+    let path = path.trim_start_matches("/v1").trim_start_matches("/api").trim_start_matches('/');
+    let words = path.replace(['{', '}'], "").replace(['/', '-'], "_");
     format!("{method}_{words}")
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use postroom_delivery::{LaneLimits, Lanes};
 use postroom_domain::{Clock, egress};
 use postroom_storage::{Handoff, Storage};
-use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits};
+use postroom_web::{AdminToken, App, Limits, Roles, ServerLimits, SessionKeys};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::fetcher::Fetcher;
@@ -101,6 +102,8 @@ impl Server {
                 .map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
             public_url,
             trusted_proxies: config.trusted_proxies.clone(),
+            session_keys: SessionKeys::new(&keys.keyring),
+            tasks: TaskTracker::new(),
             cursor_key: keys.cursor_key,
             render_metrics: telemetry::renderer(),
             roles: Roles { receiver: config.roles.receiver, api: config.roles.api },
@@ -113,7 +116,12 @@ impl Server {
     /// Serves until `stop`, then lets what is under way end.
     pub async fn serve(self, stop: CancellationToken) {
         let limits = ServerLimits { drain: DRAIN, ..ServerLimits::default() };
-        let web = postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone());
+        let tasks = self.app.tasks.clone();
+        let web = async {
+            postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone()).await;
+            tasks.close();
+            tasks.wait().await;
+        };
         let worker = self.storage.worker.clone();
         let upkeep = upkeep(self.lanes.is_some().then(|| self.storage.clone()), self.clock.clone(), stop.clone());
         let delivery = async {

@@ -16,6 +16,7 @@ mod rejections;
 mod sources;
 pub(crate) mod stream;
 mod tenants;
+mod users;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -34,5 +35,6 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         .merge(rejections::router())
         .merge(deliveries::router())
         .merge(api_keys::router())
+        .merge(users::router())
         .merge(stream::router())
 }

@@ -1,15 +1,16 @@
-//! Who calls: API key or admin token, and for which organization. Runs before every route under `/v1`.
+//! Who calls: a person, an API key or the admin token, and for which organization. Runs before every route under `/v1`.
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use postroom_domain::OrganizationId;
+use http::{HeaderMap, HeaderName, Method};
 use postroom_domain::api_key::{KeyHash, KeyScope};
-use postroom_storage::scope::KeyCaller;
+use postroom_domain::{OrganizationId, Role, SessionId};
+use postroom_storage::scope::{KeyCaller, PersonCaller, PersonIs};
 use postroom_storage::{Scope, SuperAdmin};
 
+use super::credential::{Credential, credential, invalid};
 use crate::app::{Shared, State};
 use crate::pages;
 use crate::permission::{self, Permission, SuperAdminMay, permission};
@@ -23,16 +24,43 @@ pub(crate) const ORGANIZATION: HeaderName = HeaderName::from_static("postroom-or
 pub(crate) enum Caller {
     /// An API key of an organization that is switched on; with its hash, to look again later.
     Key(KeyCaller, KeyHash),
-    /// A super admin, in an organization if one was named.
-    SuperAdmin(SuperAdmin, Option<Scope>),
+    /// A person of an organization that is switched on.
+    Person(Person),
+    /// A super admin, in an organization if one was named; signed in, or with the admin token.
+    SuperAdmin(SuperAdmin, Option<Scope>, Option<SessionId>),
+}
+
+/// A person who is signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    scope: Scope,
+    role: Role,
+    session: SessionId,
+}
+
+/// Where a caller acts.
+pub(crate) enum Acts<'a> {
+    /// For one organization.
+    In(&'a Scope),
+    /// Outside of every organization.
+    OnPlatform(SuperAdmin),
 }
 
 impl Caller {
+    pub fn acts(&self) -> Acts<'_> {
+        match self {
+            Self::Key(KeyCaller { scope, .. }, _)
+            | Self::Person(Person { scope, .. })
+            | Self::SuperAdmin(_, Some(scope), _) => Acts::In(scope),
+            Self::SuperAdmin(proof, None, _) => Acts::OnPlatform(*proof),
+        }
+    }
+
     /// The way into the organization acted for.
     pub fn scope(&self) -> Option<&Scope> {
-        match self {
-            Self::Key(caller, _) => Some(&caller.scope),
-            Self::SuperAdmin(_, scope) => scope.as_ref(),
+        match self.acts() {
+            Acts::In(scope) => Some(scope),
+            Acts::OnPlatform(_) => None,
         }
     }
 
@@ -40,22 +68,36 @@ impl Caller {
         self.scope().map(Scope::organization)
     }
 
-    /// Whether the caller is still who it was: a key can be revoked while its request lasts.
+    /// Whether the caller is still who it was: a key can be revoked and a session ended while its request lasts.
     pub async fn is_still_valid(&self, state: &State) -> bool {
-        let Self::Key(_, hash) = self else { return true };
-        match state.app.storage.authorizer.key_find(hash, state.now()).await {
-            Ok(found) => found.is_some_and(|caller| caller.organization_active && caller.may(KeyScope::Read)),
-            // Storage that does not answer now is no reason to believe that the key was revoked.
-            Err(_) => true,
-        }
+        let (authorizer, now) = (&state.app.storage.authorizer, state.now());
+        let found = match self {
+            Self::Key(_, hash) => authorizer
+                .key_find(hash, now)
+                .await
+                .map(|found| found.is_some_and(|key| key.organization_active && key.may(KeyScope::Read))),
+            Self::Person(Person { session, .. }) | Self::SuperAdmin(_, _, Some(session)) => {
+                authorizer.session_find(*session, now).await.map(|found| found.is_some_and(|person| is_active(&person)))
+            }
+            Self::SuperAdmin(_, _, None) => return true,
+        };
+        // Storage that does not answer now is no reason to believe that the credential was taken away.
+        found.unwrap_or(true)
     }
 
     /// Whether the caller may see and change what only a super admin may.
     pub fn super_admin(&self) -> Option<SuperAdmin> {
         match self {
-            Self::Key(..) => None,
-            Self::SuperAdmin(proof, _) => Some(*proof),
+            Self::Key(..) | Self::Person(_) => None,
+            Self::SuperAdmin(proof, ..) => Some(*proof),
         }
+    }
+}
+
+fn is_active(person: &PersonCaller) -> bool {
+    match person.who {
+        PersonIs::Of { organization_active, .. } => organization_active,
+        PersonIs::SuperAdmin(_) => true,
     }
 }
 
@@ -95,7 +137,7 @@ pub(crate) async fn authorize(
 ) -> Answer<Response> {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(needed) = permission(request.method(), path) else { return other_method(request.method(), path) };
-    let caller = permit(prove(&state, request.headers()).await?, needed)?;
+    let caller = permit(prove(&state, request.method(), request.headers()).await?, needed)?;
     if let Some(organization) = caller.organization() {
         tracing::Span::current().record("organization.id", tracing::field::display(organization));
     }
@@ -116,15 +158,16 @@ fn permit(caller: Caller, needed: &Permission) -> Answer<Caller> {
         Caller::Key(key, _) => match needed.key {
             Some(scope) if key.may(scope) => Ok(caller),
             Some(scope) => Err(lacks(scope)),
-            None => Err(Problem::new(Code::Forbidden, "only a super admin may do this")),
+            None => Err(only(needed)),
         },
-        Caller::SuperAdmin(_, scope) => match needed.super_admin {
+        Caller::Person(person) if needed.person.is_some_and(|least| person.role >= least) => Ok(caller),
+        Caller::Person(_) => Err(only(needed)),
+        Caller::SuperAdmin(_, scope, _) => match needed.super_admin {
             SuperAdminMay::Anywhere => Ok(caller),
             SuperAdminMay::InOrganization if scope.is_some() => Ok(caller),
             SuperAdminMay::InOrganization => Err(organization_required()),
             SuperAdminMay::Never => {
-                let detail =
-                    "a super admin may not see an organization's secrets; use an admin key of the organization";
+                let detail = "a super admin may not see an organization's secrets; ask an admin of the organization";
                 Err(Problem::new(Code::Forbidden, detail))
             }
         },
@@ -135,46 +178,65 @@ fn lacks(scope: KeyScope) -> Problem {
     Problem::new(Code::Forbidden, format!("this needs an API key with the scope `{}`", scope.as_str()))
 }
 
+fn only(needed: &Permission) -> Problem {
+    Problem::new(Code::Forbidden, format!("this may be done by {}", needed.who()))
+}
+
 /// Finds the caller behind the headers.
-async fn prove(state: &Shared, headers: &HeaderMap) -> Answer<Caller> {
-    let token = bearer(headers)?;
+async fn prove(state: &Shared, method: &Method, headers: &HeaderMap) -> Answer<Caller> {
+    let credential = credential(&state.site, method, headers)?;
     let organization = named_organization(headers)?;
-    if state.app.admin_token.as_ref().is_some_and(|admin| admin.is(token.as_bytes())) {
-        return enter(state, organization).await;
+    if let Credential::Bearer(token) = credential {
+        if state.app.admin_token.as_ref().is_some_and(|admin| admin.is(token.as_bytes())) {
+            return enter(state, SuperAdmin::by_admin_token(), None, organization).await;
+        }
+        if let Some(hash) = KeyHash::of(token) {
+            let caller = state.app.storage.authorizer.key_find(&hash, state.now()).await?.ok_or_else(invalid)?;
+            check_organization(&caller.scope, caller.organization_active, organization)?;
+            return Ok(Caller::Key(caller, hash));
+        }
     }
-    let hash = KeyHash::of(token).ok_or_else(invalid)?;
-    let found = state.app.storage.authorizer.key_find(&hash, state.now()).await?;
-    let caller = found.ok_or_else(invalid)?;
-    if organization.is_some_and(|named| !is_own(&caller.scope, named)) {
-        return Err(Problem::of(Code::OrganizationNotFound));
+    let found = signed_in(state, credential).await?;
+    let session = found.session;
+    match found.who {
+        PersonIs::SuperAdmin(proof) => enter(state, proof, Some(session), organization).await,
+        PersonIs::Of { scope, role, organization_active } => {
+            check_organization(&scope, organization_active, organization)?;
+            Ok(Caller::Person(Person { scope, role, session }))
+        }
     }
-    if !caller.organization_active {
-        return Err(Problem::of(Code::OrganizationInactive));
-    }
-    Ok(Caller::Key(caller, hash))
+}
+
+/// The person whose session a credential shows. Everything about them is what storage says now, nothing what the token
+/// said when it was made.
+pub(crate) async fn signed_in(state: &Shared, credential: Credential<'_>) -> Answer<PersonCaller> {
+    let (Credential::Bearer(token) | Credential::Cookie(token)) = credential;
+    let now = state.now();
+    let shown = state.app.session_keys.verify(token, now).ok_or_else(invalid)?;
+    let found = state.app.storage.authorizer.session_find(shown.session, now).await?;
+    found.filter(|person| person.user == shown.user).ok_or_else(invalid)
 }
 
 /// A super admin's way into the organization it names, if it names one.
-async fn enter(state: &Shared, organization: Option<&str>) -> Answer<Caller> {
-    let proof = SuperAdmin::by_admin_token();
-    let Some(named) = organization else { return Ok(Caller::SuperAdmin(proof, None)) };
+async fn enter(
+    state: &Shared,
+    proof: SuperAdmin,
+    session: Option<SessionId>,
+    organization: Option<&str>,
+) -> Answer<Caller> {
+    let Some(named) = organization else { return Ok(Caller::SuperAdmin(proof, None, session)) };
     let scope = state.app.storage.authorizer.organization_enter(proof, named).await?;
     let scope = scope.ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
-    Ok(Caller::SuperAdmin(proof, Some(scope)))
+    Ok(Caller::SuperAdmin(proof, Some(scope), session))
 }
 
-fn is_own(scope: &Scope, named: &str) -> bool {
-    named == scope.slug() || named.parse() == Ok(scope.organization())
-}
-
-/// The token of exactly one `Authorization: Bearer <token>`.
-fn bearer(headers: &HeaderMap) -> Answer<&str> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let one = all.next().ok_or_else(|| challenge(Problem::of(Code::CredentialsMissing), ""))?;
-    let text = one.to_str().ok().filter(|_| all.next().is_none()).ok_or_else(invalid)?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(invalid)?;
-    let plain = !token.is_empty() && token.bytes().all(|byte| matches!(byte, 0x21..=0x7e));
-    if scheme.eq_ignore_ascii_case("bearer") && plain { Ok(token) } else { Err(invalid()) }
+/// Whoever belongs to an organization names no other, and does nothing while it is switched off.
+fn check_organization(scope: &Scope, is_active: bool, named: Option<&str>) -> Answer<()> {
+    let is_own = |named: &str| named == scope.slug() || named.parse() == Ok(scope.organization());
+    if named.is_some_and(|named| !is_own(named)) {
+        return Err(Problem::of(Code::OrganizationNotFound));
+    }
+    if is_active { Ok(()) } else { Err(Problem::of(Code::OrganizationInactive)) }
 }
 
 fn named_organization(headers: &HeaderMap) -> Answer<Option<&str>> {
@@ -184,45 +246,4 @@ fn named_organization(headers: &HeaderMap) -> Answer<Option<&str>> {
         return Err(Problem::new(Code::InvalidRequest, "send the header Postroom-Organization once"));
     }
     one.to_str().map(Some).map_err(|_| Problem::of(Code::OrganizationNotFound))
-}
-
-fn invalid() -> Problem {
-    challenge(Problem::of(Code::CredentialsInvalid), ", error=\"invalid_token\"")
-}
-
-fn challenge(problem: Problem, error: &str) -> Problem {
-    let value = HeaderValue::try_from(format!("Bearer realm=\"postroom\"{error}"));
-    problem.header(header::WWW_AUTHENTICATE, value.unwrap_or(HeaderValue::from_static("Bearer")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_credential_is_read_from_one_header_written_in_one_way() {
-        let read = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            }
-            bearer(&headers).map(str::to_owned).map_err(|problem| problem.code())
-        };
-        assert_eq!(read(&["Bearer abc"]).as_deref(), Ok("abc"));
-        assert_eq!(read(&["bearer abc"]).as_deref(), Ok("abc"));
-        assert_eq!(read(&[]), Err(Code::CredentialsMissing));
-        for bad in [
-            &["Bearer abc", "Bearer abc"][..],
-            &["Bearer  abc"],
-            &["Bearer\tabc"],
-            &["Bearer abc def"],
-            &["Bearer"],
-            &["Bearer "],
-            &["Basic abc"],
-            &["abc"],
-            &[""],
-        ] {
-            assert_eq!(read(bad), Err(Code::CredentialsInvalid), "{bad:?}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod body;
+pub(crate) mod credential;
 mod json;
 mod path;
 mod precondition;

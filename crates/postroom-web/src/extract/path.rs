@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId};
+use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, OrganizationId, RejectionId, SourceId, UserId};
 
 use crate::app::Shared;
 use crate::problem::{Answer, Code, Problem};
@@ -36,6 +36,7 @@ missing! {
     OrganizationId => OrganizationNotFound,
     RejectionId => RejectionNotFound,
     SourceId => SourceNotFound,
+    UserId => UserNotFound,
 }
 
 impl<T, Kind> FromRequestParts<Shared> for Id<T, Kind>

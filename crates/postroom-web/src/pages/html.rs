@@ -1,4 +1,5 @@
-//! The few pages this server renders itself: plain HTML without scripts, everything escaped, nothing from elsewhere.
+//! The few pages this server renders itself: plain HTML, everything escaped, nothing from elsewhere, and no script but
+//! where a page says so, and then in a file of its own.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -19,16 +20,30 @@ padding:.5rem .75rem}summary{cursor:pointer}.method{display:inline-block;min-wid
 .soft{opacity:.75}nav a{margin-right:1rem}";
 
 /// Allows this one style sheet and nothing else: no script, no frame, no form, no other host.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
+
+/// Allows files of this server as scripts, too, and that they ask this server.
+static SCRIPT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("script-src 'self'; connect-src 'self'; "));
+
+fn policy(more: &str) -> HeaderValue {
     let hash = base64::engine::general_purpose::STANDARD.encode(crate::app::sha256(STYLE.as_bytes()));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; {more}style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
+}
 
 /// A whole page. `body` is HTML; the title is text.
-pub(super) fn page(title: &str, body: &str) -> Response {
+pub(crate) fn page(title: &str, body: &str) -> Response {
+    whole(title, body, &POLICY)
+}
+
+/// A whole page that runs a script of this server.
+pub(crate) fn page_with_script(title: &str, body: &str) -> Response {
+    whole(title, body, &SCRIPT_POLICY)
+}
+
+fn whole(title: &str, body: &str, policy: &HeaderValue) -> Response {
     let title = escape(title);
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -38,14 +53,14 @@ pub(super) fn page(title: &str, body: &str) -> Response {
     );
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
+        (header::CONTENT_SECURITY_POLICY, policy.clone()),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     ];
     (headers, html).into_response()
 }
 
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

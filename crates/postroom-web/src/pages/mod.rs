@@ -1,7 +1,7 @@
 //! What is neither received nor the API: `/`, health, metrics, the API's document and its page, the pages of problems.
 
 mod docs;
-mod html;
+pub(crate) mod html;
 
 use axum::Router;
 use axum::extract::{RawPathParams, State};

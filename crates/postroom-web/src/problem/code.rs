@@ -55,13 +55,15 @@ catalogue! {
     InvalidRequest BAD_REQUEST "invalid_request", "The request can not be read",
         "The detail says which part of the request is damaged. Nothing was done.";
     OrganizationRequired BAD_REQUEST "organization_required", "It is not said for which organization",
-        "The admin token belongs to no organization: name one with the header `Postroom-Organization`, by id (`org_...`) or slug.";
+        "A super admin belongs to no organization: name one with the header `Postroom-Organization`, by id (`org_...`) or slug.";
     InvalidIdempotencyKey BAD_REQUEST "invalid_idempotency_key", "The Idempotency-Key can not be used",
         "Send the header once, with 1 to 255 visible ASCII characters; a random UUID is a good key.";
     CredentialsMissing UNAUTHORIZED "credentials_missing", "No credential was sent",
-        "Send `Authorization: Bearer <key>` with an API key (`prk_...`) of your organization. Keys in the URL are not accepted.";
+        "Send `Authorization: Bearer <key>` with an API key (`prk_...`) of your organization, or sign in at `/sign-in`. Keys in the URL are not accepted.";
     CredentialsInvalid UNAUTHORIZED "credentials_invalid", "The credential is not valid",
-        "The key is mistyped, revoked or expired, or the header is not exactly `Authorization: Bearer <key>`, sent once.";
+        "The key is mistyped, revoked or expired, or the session has ended, or the header is not exactly `Authorization: Bearer <key>`, sent once.";
+    SignInLinkInvalid UNAUTHORIZED "sign_in_link_invalid", "The link is not good for signing in",
+        "It was used already, is too old, or was cut on its way. Ask for a new one at `/sign-in`; who was invited asks an admin of the organization to invite again.";
     SignatureMissing UNAUTHORIZED "signature_missing", "The request carries no signature",
         "The provider has to sign what it sends here. The request was kept: its owner can see which header was expected, and what probably became of it, under `/v1/rejections/{id}`.";
     SignatureInvalid UNAUTHORIZED "signature_invalid", "The signature does not fit the request",
@@ -71,7 +73,9 @@ catalogue! {
     Forbidden FORBIDDEN "forbidden", "The credential may not do this",
         "Use a credential with the permission that the detail names.";
     OrganizationInactive FORBIDDEN "organization_inactive", "The organization is switched off",
-        "Its API keys are refused until a super admin switches the organization on again.";
+        "Its API keys and its people are refused until a super admin switches the organization on again.";
+    CrossSiteRequest FORBIDDEN "cross_site_request", "The request comes from a page of another site",
+        "A browser's session counts for changes only when a page of this server makes them. Open the server at its public URL; a program sends `Authorization: Bearer`.";
     ProviderDisabled FORBIDDEN "provider_disabled", "The source or its organization is switched off",
         "Nothing was kept. Switch the source on with `PATCH /v1/sources/{id}` and let the provider send again.";
     RouteNotFound NOT_FOUND "route_not_found", "There is nothing at this path",
@@ -94,6 +98,8 @@ catalogue! {
         "There is no rejected request with this id in the organization; the newest 1,000 are kept, for 30 days at most.";
     ApiKeyNotFound NOT_FOUND "api_key_not_found", "No such API key",
         "There is no API key with this id in the organization.";
+    UserNotFound NOT_FOUND "user_not_found", "No such user",
+        "There is no user with this id in the organization.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed", "The path does not take this method",
         "The header `Allow` lists the methods it takes.";
     RequestTimeout REQUEST_TIMEOUT "request_timeout", "The body did not arrive in time",
@@ -106,6 +112,16 @@ catalogue! {
         "Give a `name` of its own: it stands in the source's URL.";
     WebhookSecretInUse CONFLICT "webhook_secret_in_use", "Another organization uses this webhook secret",
         "Every organization needs a webhook secret of its own: take the key that Mandrill shows for this organization's webhook.";
+    EmailTaken CONFLICT "email_taken", "Somebody has this e-mail address already",
+        "An address belongs to one user of one organization. Choose another address, or change the user who has it.";
+    LastAdmin CONFLICT "last_admin", "The organization would be left without an admin",
+        "Nothing was done. Make somebody else an admin first.";
+    InvitationAccepted CONFLICT "invitation_accepted", "The invitation was accepted already",
+        "Nothing was done. This user signs in with a link that `/sign-in` sends.";
+    UserDeactivated CONFLICT "user_deactivated", "The user is switched off",
+        "Switch the user on with `PATCH /v1/users/{id}`, then invite again.";
+    TooManyInvitations CONFLICT "too_many_invitations", "The user was invited as often as may be within an hour",
+        "Nothing was sent. Wait an hour, or ask the user to look among the unwanted mails.";
     DedicatedNotAvailable CONFLICT "dedicated_not_available", "This installation makes no databases of their own",
         "Nothing was made. The detail says what the operator has to set first; `isolation: shared` works without.";
     EndpointDisabled CONFLICT "endpoint_disabled", "The endpoint is disabled",

@@ -248,9 +248,7 @@ impl Problem {
                 storage::error::Unique::OrganizationSlug => Self::of(Code::SlugTaken),
                 storage::error::Unique::SourceName => Self::of(Code::SourceNameTaken),
                 storage::error::Unique::MandrillWebhookSecret => Self::of(Code::WebhookSecretInUse),
-                storage::error::Unique::UserEmail => {
-                    Self::new(Code::Conflict, "somebody in the installation has this e-mail address")
-                }
+                storage::error::Unique::UserEmail => Self::of(Code::EmailTaken),
             },
             storage::Error::Conflict { code, detail } => conflict(code, detail),
             storage::Error::Stale => {
@@ -292,6 +290,7 @@ fn not_found(kind: &str) -> Code {
         "dead letter" => Code::DeadLetterNotFound,
         "rejection" => Code::RejectionNotFound,
         "API key" => Code::ApiKeyNotFound,
+        "user" => Code::UserNotFound,
         _ => Code::RouteNotFound,
     }
 }

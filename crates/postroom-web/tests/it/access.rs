@@ -1,102 +1,185 @@
-//! Every route with every kind of credential. What is expected is written down here once more, from the documents and
+//! Every route of the API's document with every kind of credential. What is expected is written down here once more, from the documents and
 //! not from the table that the server uses.
 
 use std::time::Duration;
 
-use postroom_web::permission::PERMISSIONS;
+use postroom_web::permission::permission;
 use serde_json::json;
 
-use crate::support::{ADMIN, Call, Engine, Reply, Room};
+use crate::support::{ADMIN, Call, Engine, Reply, Room, Tenant};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Who {
     Nobody,
     Garbage,
-    Revoked,
-    Expired,
-    EventsWrite,
-    Read,
+    RevokedKey,
+    ExpiredKey,
+    KeyEventsWrite,
+    KeyRead,
+    KeyAdmin,
+    AdminToken,
+    AdminTokenInOrganization,
+    EndedSession,
+    ExpiredSession,
+    Member,
     Admin,
+    /// An admin of another organization, who names this one.
+    OthersAdmin,
     SuperAdmin,
     SuperAdminInOrganization,
 }
 
-const EVERYBODY: [Who; 9] = [
+const EVERYBODY: [Who; 16] = [
     Who::Nobody,
     Who::Garbage,
-    Who::Revoked,
-    Who::Expired,
-    Who::EventsWrite,
-    Who::Read,
+    Who::RevokedKey,
+    Who::ExpiredKey,
+    Who::KeyEventsWrite,
+    Who::KeyRead,
+    Who::KeyAdmin,
+    Who::AdminToken,
+    Who::AdminTokenInOrganization,
+    Who::EndedSession,
+    Who::ExpiredSession,
+    Who::Member,
     Who::Admin,
+    Who::OthersAdmin,
     Who::SuperAdmin,
     Who::SuperAdminInOrganization,
 ];
 
+const LOGOUT: &str = "/api/auth/logout";
+
 /// What the contract says. `None`: let through, whatever comes of it.
 fn expected(who: Who, method: &str, path: &str) -> Option<&'static str> {
+    if path.starts_with("/api/auth/") {
+        return if path == LOGOUT { logout(who) } else { None };
+    }
     let platform = path == "/v1/tenants"
         || path == "/v1/organizations"
         || path == "/v1/organizations/{id}" && matches!(method, "PUT" | "DELETE");
     let without_organization = path.starts_with("/v1/organizations") || path.starts_with("/v1/providers") || platform;
     let secret = path.ends_with("/secret");
     let publish = method == "POST" && matches!(path, "/v1/events" | "/v1/events/batch");
+    let admins = secret || platform || path.starts_with("/v1/api-keys") || path.starts_with("/v1/users");
+    let again = ["/retry", "/replay", "/requeue", "/discard", "/reverify"].iter().any(|end| path.ends_with(end));
     let forbidden = Some("403 forbidden");
     match who {
         Who::Nobody => Some("401 credentials_missing"),
-        Who::Garbage | Who::Revoked | Who::Expired => Some("401 credentials_invalid"),
-        Who::EventsWrite if publish => None,
-        Who::EventsWrite => forbidden,
-        Who::Read if method == "GET" && !secret && !platform && !path.starts_with("/v1/api-keys") => None,
-        Who::Read => forbidden,
-        Who::Admin if !platform => None,
-        Who::Admin => forbidden,
-        Who::SuperAdmin | Who::SuperAdminInOrganization if secret => forbidden,
-        Who::SuperAdmin if !without_organization => Some("400 organization_required"),
-        Who::SuperAdmin | Who::SuperAdminInOrganization => None,
+        Who::Garbage | Who::RevokedKey | Who::ExpiredKey | Who::EndedSession | Who::ExpiredSession => {
+            Some("401 credentials_invalid")
+        }
+        Who::OthersAdmin => Some("404 organization_not_found"),
+        Who::KeyEventsWrite if publish => None,
+        Who::KeyRead if method == "GET" && !admins => None,
+        Who::Member if (method == "GET" || again) && !admins => None,
+        Who::KeyAdmin | Who::Admin if !platform => None,
+        Who::KeyEventsWrite | Who::KeyRead | Who::Member | Who::KeyAdmin | Who::Admin => forbidden,
+        Who::AdminToken | Who::AdminTokenInOrganization | Who::SuperAdmin | Who::SuperAdminInOrganization if secret => {
+            forbidden
+        }
+        Who::AdminToken | Who::SuperAdmin if !without_organization => Some("400 organization_required"),
+        Who::AdminToken | Who::AdminTokenInOrganization | Who::SuperAdmin | Who::SuperAdminInOrganization => None,
     }
+}
+
+/// Only a session can be ended, by whoever has it.
+fn logout(who: Who) -> Option<&'static str> {
+    match who {
+        Who::Nobody => Some("401 credentials_missing"),
+        Who::Member | Who::Admin | Who::OthersAdmin | Who::SuperAdmin => None,
+        // The last one's session has just been ended by itself without the header.
+        _ => Some("401 credentials_invalid"),
+    }
+}
+
+/// The credential of everybody.
+struct Credentials {
+    tenant: Tenant,
+    tokens: Vec<(Who, String)>,
+}
+
+impl Credentials {
+    async fn make(room: &Room) -> Self {
+        let (tenant, other) = (room.tenant("Acme").await, room.tenant("Other").await);
+        let expired_session = room.person(&tenant, "expired@example.com", "admin").await.token;
+        room.forward(Duration::from_secs(24 * 3600));
+        let ended_session = room.person(&tenant, "ended@example.com", "admin").await.token;
+        assert_eq!(room.post(LOGOUT).bearer(&ended_session).send().await.status, 204);
+        let revoked_key = room.key(&tenant, &["admin"]).await;
+        let keys = room.get("/v1/api-keys").bearer(&tenant.key).send().await.json();
+        let path = format!("/v1/api-keys/{}", keys["data"][0]["id"].as_str().unwrap());
+        assert_eq!(room.call("DELETE", &path).bearer(&tenant.key).send().await.status, 200);
+        let body = json!({"name": "short", "scopes": ["admin"], "expires_at": "2026-11-23T10:00:01Z"});
+        let expiring = room.post("/v1/api-keys").bearer(&tenant.key).json(&body).send().await;
+        assert_eq!(expiring.status, 201, "{expiring:?}");
+        let expired_key = expiring.json()["secret"].as_str().unwrap().to_owned();
+        room.forward(Duration::from_secs(2));
+        let root = room.super_admin("root@example.com").await.token;
+        let tokens = vec![
+            (Who::Garbage, "prk_garbage".to_owned()),
+            (Who::RevokedKey, revoked_key),
+            (Who::ExpiredKey, expired_key),
+            (Who::KeyEventsWrite, room.key(&tenant, &["events:write"]).await),
+            (Who::KeyRead, room.key(&tenant, &["read"]).await),
+            (Who::KeyAdmin, tenant.key.clone()),
+            (Who::AdminToken, ADMIN.to_owned()),
+            (Who::AdminTokenInOrganization, ADMIN.to_owned()),
+            (Who::EndedSession, ended_session),
+            (Who::ExpiredSession, expired_session),
+            (Who::Member, room.person(&tenant, "member@example.com", "member").await.token),
+            (Who::Admin, room.person(&tenant, "admin@example.com", "admin").await.token),
+            (Who::OthersAdmin, room.person(&other, "other@example.com", "admin").await.token),
+            (Who::SuperAdmin, root.clone()),
+            (Who::SuperAdminInOrganization, root),
+        ];
+        Self { tenant, tokens }
+    }
+
+    fn on<'a>(&self, who: Who, call: Call<'a>) -> Call<'a> {
+        let call = match self.tokens.iter().find(|(other, _)| *other == who) {
+            Some((_, token)) => call.bearer(token),
+            None => call,
+        };
+        let names = [Who::AdminTokenInOrganization, Who::SuperAdminInOrganization, Who::OthersAdmin].contains(&who);
+        if names { call.header("postroom-organization", &self.tenant.slug) } else { call }
+    }
+}
+
+/// Every route of the API's document, logging out at the end because it takes the sessions away.
+fn routes() -> Vec<(String, String)> {
+    let document = postroom_web::openapi::document();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        all.extend(item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+    }
+    all.sort_by_key(|(_, path)| path == LOGOUT);
+    all
 }
 
 pub async fn every_route_lets_through_exactly_who_may_use_it(engine: Engine) {
     let room = Room::start(engine).await;
-    let tenant = room.tenant("Acme").await;
-    let events = room.key(&tenant, &["events:write"]).await;
-    let read = room.key(&tenant, &["read"]).await;
-    let revoked = room.key(&tenant, &["admin"]).await;
-    let keys = room.get("/v1/api-keys").bearer(&tenant.key).send().await.json();
-    let id = keys["data"][0]["id"].as_str().unwrap();
-    assert_eq!(room.call("DELETE", &format!("/v1/api-keys/{id}")).bearer(&tenant.key).send().await.status, 200);
-    let body = json!({"name": "short", "scopes": ["admin"], "expires_at": "2026-11-22T10:00:01Z"});
-    let expiring = room.post("/v1/api-keys").bearer(&tenant.key).json(&body).send().await;
-    assert_eq!(expiring.status, 201, "{expiring:?}");
-    let expired = expiring.json()["secret"].as_str().unwrap().to_owned();
-    room.forward(Duration::from_secs(2));
-
-    for row in PERMISSIONS {
+    let credentials = Credentials::make(&room).await;
+    let routes = routes();
+    assert!(routes.len() > 50, "{routes:?}");
+    for (method, route) in routes {
+        let row = permission(&method.parse().unwrap(), &route);
+        let row = row.unwrap_or_else(|| panic!("{method} {route} stands in no row of the permission table"));
         for who in EVERYBODY {
             // A stream does not end by itself: HEAD needs what GET needs.
-            let method = if row.path == "/v1/stream" { "HEAD" } else { row.method.as_str() };
-            let path = row.path.replace("{id}", "org_00000000000000000000000000000000").replace("{name}", "stripe");
-            let call = room.call(method, &path);
-            let call = match who {
-                Who::Nobody => call,
-                Who::Garbage => call.bearer("prk_garbage"),
-                Who::Revoked => call.bearer(&revoked),
-                Who::Expired => call.bearer(&expired),
-                Who::EventsWrite => call.bearer(&events),
-                Who::Read => call.bearer(&read),
-                Who::Admin => call.bearer(&tenant.key),
-                Who::SuperAdmin => call.bearer(ADMIN),
-                Who::SuperAdminInOrganization => call.bearer(ADMIN).header("postroom-organization", &tenant.slug),
-            };
-            let reply = call.send().await;
+            let method = if route == "/v1/stream" { "HEAD" } else { method.as_str() };
+            let path = route.replace("{id}", "org_00000000000000000000000000000000").replace("{name}", "stripe");
+            let reply = credentials.on(who, room.call(method, &path)).send().await;
             let context = format!("{who:?} {method} {path}: {reply:?}");
-            match expected(who, row.method.as_str(), row.path) {
+            match expected(who, if method == "HEAD" { "GET" } else { method }, &route) {
                 Some(verdict) if method == "HEAD" => {
                     assert!(verdict.starts_with(&reply.status.to_string()), "{context}")
                 }
                 Some(verdict) => assert_eq!(reply.verdict(), verdict, "{context}"),
                 None => assert!(![401, 403].contains(&reply.status) && reply.status < 500, "{context}"),
+            }
+            if who == Who::Member && reply.status == 403 && method != "HEAD" {
+                assert_eq!(reply.json()["detail"], format!("this may be done by {}", row.who()), "{context}");
             }
         }
     }

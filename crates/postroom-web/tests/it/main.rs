@@ -15,9 +15,11 @@ mod ingest;
 mod lists;
 mod logs;
 mod pages;
+mod people;
 mod providers;
 mod rejections;
 mod resources;
+mod sign_in;
 mod stream;
 mod support;
 
@@ -146,6 +148,13 @@ macro_rules! suite {
                 a_panic_in_a_handler_is_500_and_hurts_nobody_else,
                 metrics_count_requests_by_route_and_never_by_caller,
             ],
+            people: [
+                a_person_is_invited_signs_in_changes_and_is_switched_off,
+                a_second_invitation_voids_the_first_and_an_old_one_is_void_by_itself,
+                an_address_belongs_to_one_person_in_capitals_or_not,
+                the_last_admin_stays_an_admin_even_when_two_take_each_other_away_at_once,
+                what_is_said_of_people_is_checked,
+            ],
             providers: [
                 the_events_of_one_request_are_all_kept_and_recognised_one_by_one,
                 a_source_of_asana_learns_its_secret_once,
@@ -179,6 +188,28 @@ macro_rules! suite {
                 a_rejected_request_is_kept_and_becomes_an_event_when_the_secret_is_mended,
                 changes_of_one_endpoint_at_the_same_time_are_all_kept,
                 a_change_of_what_the_caller_has_not_seen_is_refused_if_he_says_so,
+            ],
+            sign_in: [
+                opening_a_link_uses_nothing_up_and_sets_no_cookie,
+                of_twenty_who_use_a_link_at_once_one_gets_a_session,
+                a_link_is_good_for_fifteen_minutes_and_every_bad_one_is_answered_alike,
+                known_and_unknown_addresses_get_one_answer_that_waits_for_nothing,
+                who_may_not_sign_in_is_sent_nothing,
+                one_address_is_sent_five_links_an_hour_and_the_rest_look_the_same,
+                headers_of_the_caller_decide_no_name_of_this_server,
+                what_is_not_one_address_is_refused_and_sent_nothing,
+                a_session_goes_to_who_pressed_the_button_and_no_other_site_presses_it,
+                signing_in_leads_nowhere_else,
+                a_link_and_a_session_stand_in_no_log_no_referrer_and_no_cache,
+                a_token_of_any_other_make_is_401,
+                a_good_signature_over_wrong_claims_is_401_and_nothing_is_believed_from_a_claim,
+                a_session_ends_everywhere_with_logout_another_role_and_removal,
+                a_logout_ends_one_session_and_takes_no_other_credential,
+                the_cookie_is_kept_from_scripts_from_plain_http_and_from_neighbours,
+                a_cookie_changes_something_only_from_a_page_of_this_server,
+                no_answer_lets_another_site_read_it,
+                people_of_an_organization_that_is_switched_off_are_answered_like_its_keys,
+                a_super_admin_enters_an_organization_by_naming_it_and_sees_no_secret,
             ],
             stream: [
                 events_deliveries_and_attempts_are_shown_as_they_happen_and_to_their_owner_only,

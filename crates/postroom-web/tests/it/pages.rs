@@ -89,7 +89,9 @@ pub async fn a_request_id_is_taken_if_it_is_harmless_and_made_if_not(engine: Eng
 pub async fn every_route_answers_options_head_and_wrong_methods_sanely(engine: Engine) {
     let room = Room::start(engine).await;
     let mut paths: Vec<String> =
-        ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems"].map(str::to_owned).to_vec();
+        ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems", "/sign-in", "/sign-in.js"]
+            .map(str::to_owned)
+            .to_vec();
     let document = postroom_web::openapi::document();
     paths.extend(
         document["paths"].as_object().unwrap().keys().map(|path| path.replace("{id}", "x").replace("{name}", "x")),
@@ -133,7 +135,7 @@ pub async fn a_process_serves_only_the_parts_it_has(engine: Engine) {
     assert_eq!(room.get("/v1/events").send().await.verdict(), "401 credentials_missing");
     // One that delivers only.
     let room = Room::with(engine, |setup| setup.roles = Roles { receiver: false, api: false }).await;
-    for path in ["/", "/docs", "/openapi.json", "/problems", "/in/a/b", "/v1/events"] {
+    for path in ["/", "/docs", "/openapi.json", "/problems", "/in/a/b", "/v1/events", "/sign-in"] {
         assert_eq!(room.get(path).send().await.verdict(), "404 route_not_found", "{path}");
     }
     for path in ["/livez", "/readyz", "/metrics"] {

@@ -15,12 +15,13 @@ use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database};
-use postroom_web::{AdminToken, App, KeyFetcher, Limits, Roles, ServerLimits};
+use postroom_web::{AdminToken, App, KeyFetcher, Limits, Roles, ServerLimits, SessionKeys};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub const ADMIN: &str = "the-admin-token-of-these-tests-is-long-enough";
 /// How long a test waits for what must happen before it says that it does not.
@@ -122,6 +123,7 @@ pub struct Room {
     pub address: SocketAddr,
     pub storage: Storage,
     pub stop: CancellationToken,
+    pub tasks: TaskTracker,
     handed: Arc<Handed>,
     now: Arc<AtomicI64>,
     server: Option<JoinHandle<()>>,
@@ -210,7 +212,7 @@ impl Room {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let app = App {
             storage: storage.clone(),
             clock: breakable(now.clone()),
@@ -220,6 +222,8 @@ impl Room {
             admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
             public_url: "https://hooks.example".to_owned(),
             trusted_proxies: Vec::new(),
+            session_keys: SessionKeys::new(&Keyring::parse(&keys).unwrap()),
+            tasks: tasks.clone(),
             cursor_key: Secret::random(32),
             render_metrics: Arc::new(|| recorder().render()),
             roles: setup.roles,
@@ -227,7 +231,7 @@ impl Room {
             version: "0.0.0-test",
         };
         let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
-        Self { address, storage, stop, handed, now, server: Some(server), engine, keys, place }
+        Self { address, storage, stop, tasks, handed, now, server: Some(server), engine, keys, place }
     }
 
     /// From now on every question for the time is a panic in the server: as good as any other mistake in a handler.
@@ -237,6 +241,11 @@ impl Room {
 
     pub fn mend_clock(&self) {
         self.now.store(BEGIN, Ordering::SeqCst);
+    }
+
+    /// The encryption keys of the installation.
+    pub fn keys(&self) -> &Secret {
+        &self.keys
     }
 
     /// Where the embedded engine keeps its files.
@@ -374,6 +383,7 @@ pub struct Owned {
     pub dead_letter: String,
     pub rejection: String,
     pub api_key: String,
+    pub user: String,
 }
 
 impl Owned {
@@ -399,7 +409,8 @@ impl Owned {
         assert_eq!(refused.status, 401);
         let rejection = first("/v1/rejections".to_owned()).await;
         let api_key = first("/v1/api-keys".to_owned()).await;
-        Self { source, endpoint, event, delivery, dead_letter, rejection, api_key }
+        let user = room.invited(tenant, &format!("somebody@{}.example", tenant.slug), "member").await;
+        Self { source, endpoint, event, delivery, dead_letter, rejection, api_key, user }
     }
 }
 

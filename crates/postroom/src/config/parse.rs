@@ -59,7 +59,9 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
 pub(super) fn proxies(text: &str) -> Parsed<Vec<IpNet>> {
     let proxies = networks(text)?;
     match proxies.iter().find(|network| network.prefix_len() == 0) {
-        Some(all) => Err(format!("{all} is every address: then everybody could claim to be anybody; name your proxies")),
+        Some(all) => {
+            Err(format!("{all} is every address: then everybody could claim to be anybody; name your proxies"))
+        }
         None => Ok(proxies),
     }
 }
