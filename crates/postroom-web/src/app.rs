@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use postroom_domain::egress::Policy;
 use postroom_domain::{Clock, Invalid, OrganizationId, Secret, Timestamp};
 use postroom_storage::Storage;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +16,7 @@ use crate::extract::body::Budget;
 use crate::keys::{KeyFetcher, Keys};
 use crate::observe::{RequestIds, RouteMetrics};
 use crate::places::Places;
+use crate::rates::{Quota, Rates};
 use crate::sign_in::{Requests, SessionKeys, Site};
 
 /// Renders `/metrics` in the Prometheus text format.
@@ -43,6 +45,8 @@ pub struct App {
     pub public_url: String,
     /// Proxies of the operator's own, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Told when a mail may have been queued, for the mailer of this process.
+    pub mail_queued: Arc<Notify>,
     /// Encrypts cursors, so that they can neither be read nor altered; at least 16 bytes, the same on every node.
     pub cursor_key: Secret,
     /// Renders `/metrics`.
@@ -80,6 +84,12 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// All headers of a request with their names, in bytes; more is 431.
     pub headers_bytes_max: usize,
+    /// Requests to the API of one organization, but for those that send events.
+    pub requests: Quota,
+    /// Attempts to sign in from one address.
+    pub sign_ins: Quota,
+    /// Credentials from one address that are wrong.
+    pub wrong_credentials: Quota,
     /// Live streams of one organization.
     pub streams_per_organization: usize,
     /// Live streams of all.
@@ -95,6 +105,9 @@ impl Default for Limits {
             bodies_bytes_max: 64 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             headers_bytes_max: 16 * 1024,
+            requests: Quota { limit: 6_000, window: Duration::from_secs(60) },
+            sign_ins: Quota { limit: 20, window: Duration::from_secs(3600) },
+            wrong_credentials: Quota { limit: 20, window: Duration::from_secs(60) },
             streams_per_organization: 100,
             streams: 1000,
             stream_heartbeat: Duration::from_secs(15),
@@ -147,6 +160,7 @@ pub(crate) struct State {
     pub bodies: Budget,
     pub cursors: CursorKey,
     pub keys: Keys,
+    pub rates: Rates,
     pub request_ids: RequestIds,
     pub routes: RouteMetrics,
     pub sign_in_requests: Requests,
@@ -165,6 +179,7 @@ impl State {
             bodies: Budget::new(app.limits.bodies_bytes_max.max(2 * app.limits.body_bytes_max)),
             cursors: CursorKey::new(&app.cursor_key),
             keys: Keys::new(app.key_fetcher.clone()),
+            rates: Rates::new(&app.limits),
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),
             sign_in_requests: Requests::new(app.tasks.clone()),

@@ -41,6 +41,11 @@ impl ClientAddress {
         }
         Self(address)
     }
+
+    /// As `observe` has found it.
+    pub fn of_request(extensions: &Extensions) -> Self {
+        extensions.get::<Self>().copied().unwrap_or_else(|| Self::of(extensions, &HeaderMap::new(), &[]))
+    }
 }
 
 /// An address, perhaps with a port, as proxies write it.
@@ -61,8 +66,7 @@ impl<S: Sync> FromRequestParts<S> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let known = parts.extensions.get::<Self>().copied();
-        Ok(known.unwrap_or_else(|| Self::of(&parts.extensions, &parts.headers, &[])))
+        Ok(Self::of_request(&parts.extensions))
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `sign_in` | `/api/auth`, the page behind a link, session tokens and their cookie |
 //! | [`permission`] | who may do what: one table |
 //! | [`problem`] | every error answer |
+//! | `rates` | how often somebody may ask, sign in, or show a wrong credential |
 //! | `pages` | `/`, health, metrics, the API's document and its page, the pages of problems |
 
 mod api;
@@ -33,6 +34,7 @@ mod pages;
 pub mod permission;
 mod places;
 pub mod problem;
+mod rates;
 pub mod server;
 mod sign_in;
 
@@ -41,6 +43,7 @@ use axum::middleware::from_fn_with_state;
 
 pub use app::{AdminToken, App, Limits, RenderMetrics, Roles};
 pub use keys::{KeyFetcher, NoKey};
+pub use rates::Quota;
 pub use server::{ServerLimits, serve};
 pub use sign_in::SessionKeys;
 
@@ -58,8 +61,9 @@ pub fn router(app: App) -> Router {
     if roles.api {
         let (routes, _) = api::router().split_for_parts();
         let idempotent = from_fn_with_state(state.clone(), idempotency::idempotent);
+        let limited = from_fn_with_state(state.clone(), rates::limit);
         let authorized = from_fn_with_state(state.clone(), extract::auth::authorize);
-        router = router.merge(routes.route_layer(idempotent).route_layer(authorized));
+        router = router.merge(routes.route_layer(idempotent).route_layer(limited).route_layer(authorized));
         let (signing_in, _) = sign_in::router().split_for_parts();
         router = router.merge(signing_in).merge(sign_in::page::router());
     }

@@ -138,6 +138,7 @@ async fn invite(
     let role = role(&mut errors, &new.role);
     let (email, role) = errors.finish(email.zip(role))?;
     let invited = state.app.storage.api.user_invite(&scope, NewUser { email, role }, state.now()).await?;
+    state.app.mail_queued.notify_one();
     Ok((StatusCode::CREATED, Body(invited.into())))
 }
 
@@ -175,5 +176,7 @@ async fn invite_again(
     InOrganization(scope): InOrganization,
     Id(id, ..): Id<UserId>,
 ) -> Answer<Body<UserJson>> {
-    Ok(Body(state.app.storage.api.user_invite_again(&scope, id, state.now()).await?.into()))
+    let invited = state.app.storage.api.user_invite_again(&scope, id, state.now()).await?;
+    state.app.mail_queued.notify_one();
+    Ok(Body(invited.into()))
 }

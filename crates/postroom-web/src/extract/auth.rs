@@ -11,7 +11,8 @@ use postroom_storage::scope::{KeyCaller, PersonCaller, PersonIs};
 use postroom_storage::{Scope, SuperAdmin};
 
 use super::credential::{Credential, credential, invalid};
-use crate::app::{Shared, State};
+use crate::app::{AdminToken, Shared, State};
+use crate::client::ClientAddress;
 use crate::pages;
 use crate::permission::{self, Permission, SuperAdminMay, permission};
 use crate::problem::{Answer, Code, Problem};
@@ -137,7 +138,9 @@ pub(crate) async fn authorize(
 ) -> Answer<Response> {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(needed) = permission(request.method(), path) else { return other_method(request.method(), path) };
-    let caller = permit(prove(&state, request.method(), request.headers()).await?, needed)?;
+    let address = ClientAddress::of_request(request.extensions());
+    let proven = prove(&state, address, request.method(), request.headers()).await;
+    let caller = permit(proven.map_err(|problem| counted(&state, address, problem))?, needed)?;
     if let Some(organization) = caller.organization() {
         tracing::Span::current().record("organization.id", tracing::field::display(organization));
     }
@@ -178,16 +181,27 @@ fn lacks(scope: KeyScope) -> Problem {
     Problem::new(Code::Forbidden, format!("this needs an API key with the scope `{}`", scope.as_str()))
 }
 
+/// A wrong credential counts against its address. A right one never does: what cannot be guessed is looked for however
+/// many wrong ones came from there before.
+fn counted(state: &Shared, address: ClientAddress, problem: Problem) -> Problem {
+    match problem.code() {
+        Code::CredentialsInvalid => state.rates.wrong_credential(address, state.now(), problem),
+        _ => problem,
+    }
+}
+
 fn only(needed: &Permission) -> Problem {
     Problem::new(Code::Forbidden, format!("this may be done by {}", needed.who()))
 }
 
 /// Finds the caller behind the headers.
-async fn prove(state: &Shared, method: &Method, headers: &HeaderMap) -> Answer<Caller> {
+async fn prove(state: &Shared, address: ClientAddress, method: &Method, headers: &HeaderMap) -> Answer<Caller> {
     let credential = credential(&state.site, method, headers)?;
     let organization = named_organization(headers)?;
     if let Credential::Bearer(token) = credential {
-        if state.app.admin_token.as_ref().is_some_and(|admin| admin.is(token.as_bytes())) {
+        // The one credential that a person chose.
+        let is_admin = |admin: &AdminToken| state.rates.may_guess(address, state.now()) && admin.is(token.as_bytes());
+        if state.app.admin_token.as_ref().is_some_and(is_admin) {
             return enter(state, SuperAdmin::by_admin_token(), None, organization).await;
         }
         if let Some(hash) = KeyHash::of(token) {

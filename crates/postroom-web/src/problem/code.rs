@@ -160,6 +160,8 @@ catalogue! {
         "Take `next_cursor` of the page before as it is, with the same filters. A cursor of another list, organization or filter, or one that was altered, is refused.";
     WebhookLimitReached TOO_MANY_REQUESTS "webhook_limit_reached", "The organization has had all events of this month",
         "Nothing was kept. Counting starts again when `Retry-After` is over; a larger plan lifts the limit at once.";
+    RateLimited TOO_MANY_REQUESTS "rate_limited", "Too many requests",
+        "Nothing was done. Wait as long as `Retry-After` says; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` say how the count stands. Sending events (`POST /v1/events`) is not counted.";
     TooManyStreams TOO_MANY_REQUESTS "too_many_streams", "Too many live streams are open",
         "Close some streams of this organization first, or take events from `/v1/events`.";
     HeadersTooLarge REQUEST_HEADER_FIELDS_TOO_LARGE "headers_too_large", "The headers are larger than this server takes",

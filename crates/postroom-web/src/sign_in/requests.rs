@@ -42,6 +42,7 @@ impl Requests {
             if let Err(error) = state.app.storage.authorizer.sign_in_request(&email, &from, state.now()).await {
                 tracing::warn!(error = %error, "a sign-in link could not be made");
             }
+            state.app.mail_queued.notify_one();
         };
         self.tasks.spawn(work.in_current_span());
     }

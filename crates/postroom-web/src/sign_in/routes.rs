@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::token::Shown;
 use crate::app::Shared;
+use crate::client::ClientAddress;
 use crate::extract::Json;
 use crate::extract::auth::signed_in;
 use crate::extract::credential::credential;
@@ -82,6 +83,7 @@ struct SignedInUser {
     responses((status = 202, body = LinkRequested)))]
 async fn request_link(
     State(state): State<Shared>,
+    address: ClientAddress,
     CameFrom(origin): CameFrom,
     headers: HeaderMap,
     Json(request): Json<RequestLink>,
@@ -90,7 +92,10 @@ async fn request_link(
     let mut errors = Errors::default();
     let email = errors.take("email", Email::parse(&request.email));
     let email = errors.finish(email)?;
-    state.sign_in_requests.take(&state, email, origin);
+    // Whoever asks too often is not told so: it looks the same, and nothing is sent.
+    if state.rates.sign_in(address, state.now()).is_ok() {
+        state.sign_in_requests.take(&state, email, origin);
+    }
     let detail = "if this address may sign in, a link is on its way to it";
     Ok((StatusCode::ACCEPTED, Body(LinkRequested { detail })))
 }
@@ -101,14 +106,15 @@ async fn request_link(
     responses((status = 200, body = SessionJson)))]
 async fn verify_link(
     State(state): State<Shared>,
+    address: ClientAddress,
     CameFrom(origin): CameFrom,
     headers: HeaderMap,
     Json(link): Json<VerifyLink>,
 ) -> Answer<Response> {
     state.site.check_page(&headers)?;
-    let invalid = || Problem::of(Code::SignInLinkInvalid);
-    let token = SignInToken::parse(&link.token).ok_or_else(invalid)?;
     let now = state.now();
+    let invalid = || state.rates.wrong_credential(address, now, Problem::of(Code::SignInLinkInvalid));
+    let token = SignInToken::parse(&link.token).ok_or_else(invalid)?;
     let signed_in = state.app.storage.authorizer.sign_in(&token.hash(), &origin, user_agent(&headers), now).await;
     let session = signed_in.map_err(|error| match error {
         postroom_storage::Error::NotFound { .. } => invalid(),

@@ -17,6 +17,7 @@ mod logs;
 mod pages;
 mod people;
 mod providers;
+mod rates;
 mod rejections;
 mod resources;
 mod sign_in;
@@ -161,6 +162,10 @@ macro_rules! suite {
                 a_certificate_is_fetched_once_and_a_subscription_is_visited,
                 while_a_key_can_not_be_had_the_provider_is_told_to_come_again,
                 paypal_is_asked_about_each_request_of_a_source_that_chose_so,
+            ],
+            rates: [
+                an_organization_that_asks_too_often_waits_and_hurts_nobody_else,
+                who_guesses_credentials_is_stopped_and_who_has_one_is_not,
             ],
             rejections: [
                 the_owner_of_a_rejection_sees_why_and_its_sender_only_the_code,

@@ -15,7 +15,7 @@ use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database};
-use postroom_web::{AdminToken, App, KeyFetcher, Limits, Roles, ServerLimits, SessionKeys};
+use postroom_web::{AdminToken, App, KeyFetcher, Limits, Quota, Roles, ServerLimits, SessionKeys};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,6 +132,9 @@ pub struct Room {
     place: Arc<Place>,
 }
 
+/// What nobody uses up.
+const PLENTY: Quota = Quota { limit: 1_000_000, window: Duration::from_secs(1_000) };
+
 /// What a test changes of the server before it starts.
 pub struct Setup {
     pub limits: Limits,
@@ -143,7 +146,8 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
+            // The clock stands still in most tests, so no quota would ever be refilled.
+            limits: Limits { requests: PLENTY, sign_ins: PLENTY, wrong_credentials: PLENTY, ..Limits::default() },
             server: ServerLimits::default(),
             roles: Roles::ALL,
             key_fetcher: Arc::new(crate::providers::Script::default()),
@@ -222,6 +226,7 @@ impl Room {
             admin_token: Some(AdminToken::new(&Secret::from(ADMIN)).unwrap()),
             public_url: "https://hooks.example".to_owned(),
             trusted_proxies: Vec::new(),
+            mail_queued: Arc::default(),
             session_keys: SessionKeys::new(&Keyring::parse(&keys).unwrap()),
             tasks: tasks.clone(),
             cursor_key: Secret::random(32),
