@@ -3,5 +3,6 @@
 //!
 //! Everything here panics when it cannot do what it was asked: a test has nothing better to do with such an error.
 
+pub mod mail;
 pub mod postgres;
 pub mod sdks;

@@ -110,10 +110,15 @@ fn helper(provider: &str, by: &str) -> Option<(&'static Helper, &'static str)> {
     HELPERS.iter().find_map(|helper| Some((helper, helper.known[provider][by].as_str()?)))
 }
 
+/// The Python that has the libraries.
+pub(crate) fn python() -> PathBuf {
+    folder().join("python/bin/python")
+}
+
 static HELPERS: LazyLock<[Helper; 2]> = LazyLock::new(|| {
     let (folder, programs) = (folder(), Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdks"));
     [
-        Helper::start(&folder.join("python/bin/python"), &programs.join("helper.py"), &folder),
+        Helper::start(&python(), &programs.join("helper.py"), &folder),
         Helper::start(Path::new("node"), &programs.join("helper.mjs"), &folder),
     ]
 });

@@ -13,6 +13,7 @@ mod demo;
 mod fetcher;
 pub mod keys;
 pub mod logging;
+mod mail;
 pub mod process;
 pub mod run;
 mod samples;

@@ -3,6 +3,7 @@
 //! Start: bind, open storage (which recovers what a crash left open), then serve. Stop: no new connections and no new
 //! attempts, let what is under way end, flush, close. What did not end in time is done again after the next start.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::fetcher::Fetcher;
+use crate::mail::Mailer;
 use crate::{database, keys, process, telemetry};
 
 /// How long a stop may take in all.
@@ -34,6 +36,8 @@ pub struct Server {
     /// Not there in a process without the worker's role.
     lanes: Option<Arc<Lanes>>,
     delivery: postroom_delivery::Settings,
+    /// Not there in a process without the API's role.
+    mailer: Option<Mailer>,
     app: App,
     listener: TcpListener,
 }
@@ -52,14 +56,22 @@ pub async fn run(config: &Config, listener: TcpListener, stop: CancellationToken
 /// # Errors
 /// When the listener has no address.
 pub fn local_url(listener: &TcpListener) -> anyhow::Result<String> {
-    let mut address = listener.local_addr()?;
+    Ok(url_of(listener.local_addr()?))
+}
+
+/// How the outside reaches a server that listens there, as its settings say or as the address does.
+pub fn public_url(config: &Config, listens: SocketAddr) -> String {
+    config.public_url.as_ref().map_or_else(|| url_of(listens), ToString::to_string)
+}
+
+fn url_of(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    Ok(format!("http://{address}"))
+    format!("http://{address}")
 }
 
 impl Server {
@@ -87,10 +99,12 @@ impl Server {
             timeout: config.delivery_timeout,
             drain: DRAIN,
         };
-        let public_url = match &config.public_url {
-            Some(url) => url.to_string(),
-            None => local_url(&listener)?,
+        let public_url = public_url(config, listener.local_addr()?);
+        let mail_queued = Arc::default();
+        let mailer = || {
+            Mailer::new(&config.mail, &public_url, storage.platform.clone(), clock.clone(), Arc::clone(&mail_queued))
         };
+        let mailer = config.roles.api.then(mailer).transpose()?;
         let admin_token = config.admin_token.as_ref().map(AdminToken::new).transpose();
         let app = App {
             storage: storage.clone(),
@@ -101,6 +115,7 @@ impl Server {
             admin_token: admin_token
                 .map_err(|invalid| anyhow::anyhow!("the admin token is refused: {}", invalid.detail))?,
             public_url,
+            mail_queued: mail_queued.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             session_keys: SessionKeys::new(&keys.keyring),
             tasks: TaskTracker::new(),
@@ -110,7 +125,7 @@ impl Server {
             stop,
             version: env!("CARGO_PKG_VERSION"),
         };
-        Ok(Self { storage, clock, lanes, delivery, app, listener })
+        Ok(Self { storage, clock, lanes, delivery, mailer, app, listener })
     }
 
     /// Serves until `stop`, then lets what is under way end.
@@ -129,7 +144,12 @@ impl Server {
                 postroom_delivery::run(lanes, worker, self.delivery, self.clock, stop.clone()).await;
             }
         };
-        let parts = async { tokio::join!(web, delivery, upkeep) };
+        let mail = async {
+            if let Some(mailer) = self.mailer {
+                mailer.run(stop.clone()).await;
+            }
+        };
+        let parts = async { tokio::join!(web, delivery, mail, upkeep) };
         let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_TIMEOUT).await;

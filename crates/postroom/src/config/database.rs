@@ -91,8 +91,7 @@ const PARTS: [(&str, Part); 6] = [
     ("database_url_platform", Part::Platform),
 ];
 
-pub(super) fn take(layers: &mut Layers) -> Database {
-    let data_dir = super::take(layers, "data_dir", "./postroom-data", parse::path);
+pub(super) fn take(layers: &mut Layers, data_dir: PathBuf) -> Database {
     let mut url = |key| super::take_optional(layers, key, parse::database_url);
     let common = url("database_url");
     let part_urls = PARTS.into_iter().filter_map(|(key, part)| Some((part, url(key)?))).collect();

@@ -6,6 +6,7 @@
 
 mod database;
 mod layers;
+mod mail;
 mod parse;
 pub mod settings;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use url::Url;
 pub use database::{Database, Postgres, Roles};
 use layers::{Given, Layers};
 pub use layers::{Origin, Problem};
+pub use mail::{Mail, Security, Smtp};
 pub use settings::{Flags, SETTINGS, Setting};
 
 /// The settings of a server, checked.
@@ -42,6 +44,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// Encryption keys; `None` keeps them in the data directory of the embedded engine.
     pub encryption_keys: Option<Secret>,
+    /// Where mail goes.
+    pub mail: Mail,
     /// Waits between attempts.
     pub retry_schedule: RetrySchedule,
     /// The largest body accepted.
@@ -134,9 +138,11 @@ fn show(setting: &'static Setting, given: Option<&Given>) -> Shown {
 /// Judges every value. What is wrong becomes a problem; the default stands in for it so that the rest is judged too.
 fn check(layers: &mut Layers) -> Config {
     let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    let data_dir = take(layers, "data_dir", "./postroom-data", parse::path);
     let config = Config {
+        mail: mail::take(layers, &data_dir),
         listen: take(layers, "listen", "127.0.0.1:8080", parse::address),
-        database: database::take(layers),
+        database: database::take(layers, data_dir),
         roles: take(layers, "roles", "all", parse::roles),
         public_url: take_optional(layers, "public_url", parse::public_url),
         trusted_proxies: take(layers, "trusted_proxies", "", parse::proxies),
@@ -151,6 +157,7 @@ fn check(layers: &mut Layers) -> Config {
         dedupe_window: days(take(layers, "dedupe_days", "7", |text| parse::whole_number(text, 1..=365, "days"))),
         retention: days(take(layers, "retention_days", "30", |text| parse::whole_number(text, 1..=3650, "days"))),
     };
+    mail::check(layers, &config);
     for network in config.allow_private_networks.iter().filter(|network| network.prefix_len() == 0) {
         layers.warnings.push(format!(
             "allow_private_networks contains {network}: deliveries may reach every address, also this machine, your \

@@ -77,8 +77,8 @@ settings! {
     flags {
         /// Address and port to listen on. Port 0 picks a free port and prints it.
         listen = "127.0.0.1:8080",
-        /// Directory of the embedded engine's database and of the encryption keys that Postroom makes itself. Not used on
-        /// PostgreSQL.
+        /// Directory of the embedded engine's database, of the encryption keys that Postroom makes itself, and of mail
+        /// while there is no SMTP server (`mail/*.eml`). On PostgreSQL for such mail only.
         data_dir = "./postroom-data",
         /// How the outside reaches this server: shown in links, and part of what Mandrill signs. Scheme and host only.
         public_url = "http:// and the address it listens on",
@@ -113,6 +113,12 @@ settings! {
         /// one is made in the data directory (encryption.keys, readable by its owner only); on PostgreSQL it must be set,
         /// to the same for every process. `postroom keys generate` prints one.
         encryption_keys = "made in the data directory",
+        /// Server that sign-in links and invitations are mailed through: smtp://user:password@host:587 (STARTTLS, which it
+        /// must have) or smtps://user:password@host:465. Options: `?from=` the sender, else postroom@ the public host;
+        /// `?tls=none` for a relay without TLS, which also holds for this machine itself unless `?tls=required`;
+        /// `?ca=/path/ca.pem` authorities to trust beside the public ones. Without it mail is written to `mail/*.eml` in
+        /// the data directory, and the link is logged on a terminal.
+        smtp_url = "none: files",
         /// PostgreSQL 15 or newer in place of the embedded engine: postgres://user:password@host:port/database. Its user
         /// owns nothing; `postroom migrate` grants it what the parts of the process need. Every process of an
         /// installation has the same database and the same encryption keys.

@@ -1,6 +1,8 @@
 //! From a provider's library to a provider's library: one signs, a running server receives and delivers, and one verifies
 //! what arrived at the endpoint; that of Standard Webhooks verifies the server's own signature on it.
 
+mod mail;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postroom_domain::provider::{self, sample};
