@@ -8,7 +8,10 @@ use postroom_storage::api::NewApiKey;
 use postroom_storage::{Scope, Storage, SuperAdmin};
 use serde_json::json;
 
+use super::client::{Client, ServerArgs};
 use super::output;
+use super::resources::{JsonArgs, ListArgs};
+use super::view::{API_KEYS, View};
 use crate::config::{Config, Flags, Loaded};
 use crate::{database, keys, process};
 
@@ -33,7 +36,27 @@ pub enum ApiKeyCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        flags: Flags,
+        flags: Box<Flags>,
+    },
+    /// API keys of the organization, newest first, over the API
+    List {
+        #[command(flatten)]
+        list: ListArgs,
+        #[command(flatten)]
+        json: JsonArgs,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Revoke API keys, over the API; every server refuses them within a second
+    #[command(after_help = "Example:\n  postroom apikey revoke key_0198c1f2...")]
+    Revoke {
+        /// key_...
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        json: JsonArgs,
+        #[command(flatten)]
+        server: ServerArgs,
     },
 }
 
@@ -60,12 +83,35 @@ fn key_scope(text: &str) -> Result<KeyScope, String> {
 /// # Errors
 /// When there is no such organization, or the database cannot be used.
 pub async fn api_key(command: ApiKeyCommand) -> anyhow::Result<()> {
-    let ApiKeyCommand::Create { organization, name, scopes, json, flags } = command;
-    let storage = open(&settings(&flags)?).await?;
-    let scope = enter(&storage, &organization)
+    match command {
+        ApiKeyCommand::Create { organization, name, scopes, json, flags } => {
+            create_api_key(&organization, &name, scopes, json, &flags).await
+        }
+        ApiKeyCommand::List { list, json, server } => {
+            View::new(Client::from_environment(&server)?, json.json).list(&API_KEYS, &[], list.limit).await
+        }
+        ApiKeyCommand::Revoke { ids, json, server } => {
+            let view = View::new(Client::from_environment(&server)?, json.json);
+            for id in &ids {
+                view.remove(&API_KEYS, id, "revoked").await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn create_api_key(
+    organization: &str,
+    name: &str,
+    scopes: Vec<KeyScope>,
+    json: bool,
+    flags: &Flags,
+) -> anyhow::Result<()> {
+    let storage = open(&settings(flags)?).await?;
+    let scope = enter(&storage, organization)
         .await?
-        .with_context(|| format!("there is no organization {:?} in this database", output::plain(&organization)))?;
-    let (key, view) = make_api_key(&storage, &scope, &name, scopes).await?;
+        .with_context(|| format!("there is no organization {:?} in this database", output::plain(organization)))?;
+    let (key, view) = make_api_key(&storage, &scope, name, scopes).await?;
     storage.platform.close().await?;
     let key = key.expose_str().unwrap_or_default();
     if json {

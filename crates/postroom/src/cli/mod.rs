@@ -2,6 +2,7 @@
 //!
 //! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
 
+mod admin;
 mod beside;
 pub(crate) mod client;
 mod config;
@@ -12,6 +13,7 @@ mod keys;
 mod listen;
 mod migrate;
 pub(crate) mod output;
+mod people;
 mod provider_args;
 mod resources;
 mod seed;
@@ -59,9 +61,16 @@ enum Command {
     /// Encryption keys: print a fresh one, or encrypt every secret anew
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// API keys of an organization
+    /// Super admins: make one, with a link to sign in
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+    /// API keys of an organization: create, list, revoke
     #[command(subcommand)]
     Apikey(beside::ApiKeyCommand),
+    /// People of an organization: list, show, invite, role, deactivate, activate
+    Users(Resource<people::Users>),
+    /// Organizations: list, show, create, update, deactivate, activate
+    Orgs(Resource<people::Organizations>),
     /// Put sample data into the database
     Seed(seed::SeedArgs),
     /// Check or show the settings
@@ -142,7 +151,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Copy(args) => return server_runtime()?.block_on(copy::copy(args)),
         Command::Tenants(command) => return server_runtime()?.block_on(tenants::tenants(command)),
         Command::Keys(command) => client_runtime()?.block_on(keys::keys(command)),
+        Command::Admin(command) => client_runtime()?.block_on(admin::admin(command)),
         Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
+        Command::Users(r) => client_runtime()?.block_on(people::users(r.command, &r.server, r.json.json)),
+        Command::Orgs(r) => client_runtime()?.block_on(people::organizations(r.command, &r.server, r.json.json)),
         Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),
         Command::Sign(args) => return args.run(),
         Command::Verify(args) => return args.run(),

@@ -19,7 +19,7 @@ use super::{explained, output, provider_args, source};
 pub struct ListArgs {
     /// At most so many, newest first; more than 250 are fetched page by page
     #[arg(long, default_value_t = 50, value_name = "N")]
-    limit: usize,
+    pub limit: usize,
 }
 
 /// For programs instead of people.

@@ -95,6 +95,46 @@ pub const SOURCES: Resource = Resource {
     ],
 };
 
+/// People of an organization.
+pub const USERS: Resource = Resource {
+    path: "/v1/users",
+    columns: &[
+        ("id", "id"),
+        ("email", "email"),
+        ("role", "role"),
+        ("status", "status"),
+        ("last login", "last_login_at"),
+        ("invited until", "invited_until"),
+        ("made", "created_at"),
+    ],
+};
+/// Organizations.
+pub const ORGANIZATIONS: Resource = Resource {
+    path: "/v1/organizations",
+    columns: &[
+        ("id", "id"),
+        ("slug", "slug"),
+        ("name", "name"),
+        ("plan", "plan"),
+        ("active", "is_active"),
+        ("events this month", "webhook_count"),
+        ("limit", "webhook_limit"),
+    ],
+};
+/// API keys.
+pub const API_KEYS: Resource = Resource {
+    path: "/v1/api-keys",
+    columns: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("scopes", "scopes"),
+        ("ends with", "last_four"),
+        ("last used", "last_used_at"),
+        ("expires", "expires_at"),
+        ("revoked", "revoked_at"),
+    ],
+};
+
 /// A server, and how its answers are shown.
 pub struct View {
     client: Client,
@@ -121,6 +161,11 @@ impl View {
     ) -> anyhow::Result<()> {
         let rows = self.pages(resource.path, query, limit).await?;
         self.print_rows(resource, rows)
+    }
+
+    /// All of them.
+    pub async fn all(&self, resource: &Resource) -> anyhow::Result<Vec<Value>> {
+        self.pages(resource.path, &[], usize::MAX).await
     }
 
     /// Follows the cursor until there is enough or no more.
@@ -177,8 +222,13 @@ impl View {
 
     /// Deletes one.
     pub async fn delete(&self, resource: &Resource, id: &str) -> anyhow::Result<()> {
+        self.remove(resource, id, "deleted").await
+    }
+
+    /// `DELETE` of one, in the word for what that means there.
+    pub async fn remove(&self, resource: &Resource, id: &str, done: &str) -> anyhow::Result<()> {
         self.client.json(Method::DELETE, &format!("{}/{}", resource.path, escape(id)), None).await?;
-        if self.json { Ok(()) } else { Ok(output::line(format!("deleted {}", output::plain(id)))?) }
+        if self.json { Ok(()) } else { Ok(output::line(format!("{done} {}", output::plain(id)))?) }
     }
 
     /// Rows of a resource.

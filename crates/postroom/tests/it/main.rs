@@ -10,6 +10,7 @@ mod data;
 mod demo;
 mod listen;
 mod on_postgres;
+mod people;
 mod readme;
 mod sdks;
 mod serve;
@@ -48,6 +49,13 @@ macro_rules! suite {
                 seed_makes_everything_once,
                 an_api_key_made_beside_a_running_server_works_at_once,
                 an_api_key_for_nobody_is_refused,
+            ],
+            people: [
+                people_are_invited_sign_in_and_are_switched_off_by_command,
+                a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_command,
+                api_keys_are_listed_and_revoked_by_command,
+                killed_between_any_two_steps_of_invitations_and_sign_ins_nothing_is_half_done,
+                keys_rotated_and_killed_again_and_again_open_everything_in_the_end,
             ],
             bench: [
                 killed_again_and_again_under_load_it_loses_invents_and_alters_nothing,
