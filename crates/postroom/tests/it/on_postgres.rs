@@ -484,3 +484,41 @@ fn the_readme_s_section_works_as_it_stands() {
     admin(format!("drop database {unique} with (force)"));
     admin(format!("drop role {unique}_owner, {unique}_app"));
 }
+
+#[test]
+fn ten_clients_against_a_limit_of_1000_on_three_servers_are_accepted_exactly_1000_times() {
+    let place = Arc::new(Place::new(Engine::Postgres));
+    let mut servers: [Server; 3] = std::array::from_fn(|_| Server::at(&place, &[]));
+    let plan = json!({ "name": "Acme", "plan": "free" });
+    let (status, made) = post(&format!("{}/v1/tenants", servers[0].url), ADMIN_TOKEN, &plan);
+    assert_eq!(status, 201, "{made}");
+    let (key, id) = (made["api_key"]["secret"].as_str().unwrap(), made["organization"]["id"].as_str().unwrap());
+    let organization = |server: &Server| {
+        let (status, _, body) = request("GET", &format!("{}/v1/organizations/{id}", server.url), &bearer(key), b"");
+        (status == 200).then(|| serde_json::from_slice::<serde_json::Value>(&body).unwrap())
+    };
+    for server in &servers {
+        wait_until("the key on every server", || organization(server));
+    }
+    let send = |server: &Server| {
+        let (status, answer) = post(&format!("{}/v1/events", server.url), key, &event());
+        assert!(status == 202 || answer["code"] == "webhook_limit_reached", "{status} {answer}");
+        status == 202
+    };
+    let accepted: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..10)
+            .map(|client| {
+                let (server, send) = (&servers[client % 3], &send);
+                scope.spawn(move || (0..130).filter(|_| send(server)).count())
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert_eq!(accepted, 1_000);
+    for server in &mut servers {
+        server.kill();
+        server.restart(&[]);
+        assert!(!send(server), "nor after a crash");
+    }
+    assert_eq!(organization(&servers[0]).unwrap()["webhook_count"], 1_000);
+}

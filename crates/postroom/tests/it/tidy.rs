@@ -17,13 +17,14 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// Libraries that have one home. The binary may use HTTP for its client commands and its bench.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("rusqlite", &["postroom-storage"]),
     ("tokio-postgres", &["postroom-storage", "postroom-testkit"]),
     ("axum", &["postroom-web", "postroom"]),
     ("hyper-rustls", &["postroom-delivery", "postroom"]),
     ("tokio-rustls", &["postroom-delivery"]),
     ("clap", &["postroom"]),
+    ("lettre", &["postroom"]),
 ];
 
 /// The longest source file, in lines.
