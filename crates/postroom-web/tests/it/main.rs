@@ -201,6 +201,7 @@ macro_rules! suite {
                 known_and_unknown_addresses_get_one_answer_that_waits_for_nothing,
                 who_may_not_sign_in_is_sent_nothing,
                 one_address_is_sent_five_links_an_hour_and_the_rest_look_the_same,
+                one_client_has_twenty_requests_an_hour_and_the_rest_look_the_same,
                 headers_of_the_caller_decide_no_name_of_this_server,
                 what_is_not_one_address_is_refused_and_sent_nothing,
                 a_session_goes_to_who_pressed_the_button_and_no_other_site_presses_it,

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use postroom_domain::keyring::Keyring;
 use postroom_domain::{SessionId, UserId};
+use postroom_web::Limits;
 use serde_json::{Value, json};
 
 use crate::foreign::bare;
@@ -152,6 +153,22 @@ pub async fn one_address_is_sent_five_links_an_hour_and_the_rest_look_the_same(e
     room.forward(Duration::from_secs(3600));
     room.ask_link(ADA).send().await;
     assert_eq!(room.signed_in(&room.mailed(ADA).await).await.email, ADA);
+}
+
+pub async fn one_client_has_twenty_requests_an_hour_and_the_rest_look_the_same(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.sign_ins = Limits::default().sign_ins).await;
+    let tenant = room.tenant("Acme").await;
+    room.person(&tenant, ADA, "admin").await;
+    let first = bare(&room.ask_link("nobody@example.com").send().await);
+    for at in 1..20 {
+        assert_eq!(bare(&room.ask_link(&format!("nobody-{at}@example.com")).send().await), first);
+    }
+    assert_eq!(bare(&room.ask_link(ADA).header("x-forwarded-for", "192.0.2.7").send().await), first, "the 21st");
+    room.worked_off().await;
+    assert_eq!(room.mailed_already(ADA).await, None);
+    room.forward(Duration::from_secs(3600));
+    room.ask_link(ADA).send().await;
+    room.mailed(ADA).await;
 }
 
 pub async fn headers_of_the_caller_decide_no_name_of_this_server(engine: Engine) {

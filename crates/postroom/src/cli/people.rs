@@ -82,7 +82,8 @@ pub enum Organizations {
     /// One organization
     Show {
         /// Its slug or id
-        organization: String,
+        #[arg(value_name = "ORGANIZATION")]
+        which: String,
     },
     /// Make an organization
     #[command(after_help = "Example:\n  postroom orgs create \"Acme Corp.\" --plan starter")]
@@ -96,7 +97,8 @@ pub enum Organizations {
     #[command(after_help = "Example:\n  postroom orgs update acme-corp --plan premium --webhook-limit plan")]
     Update {
         /// Its slug or id
-        organization: String,
+        #[arg(value_name = "ORGANIZATION")]
+        which: String,
         /// Another name, for people
         #[arg(long)]
         name: Option<String>,
@@ -106,12 +108,14 @@ pub enum Organizations {
     /// Switch an organization off: its sources answer 403, its keys and people are refused, its data stays
     Deactivate {
         /// Its slug or id
-        organization: String,
+        #[arg(value_name = "ORGANIZATION")]
+        which: String,
     },
     /// Switch an organization on again
     Activate {
         /// Its slug or id
-        organization: String,
+        #[arg(value_name = "ORGANIZATION")]
+        which: String,
     },
 }
 
@@ -196,27 +200,23 @@ pub async fn organizations(command: Organizations, server: &ServerArgs, json: bo
     let all = &ORGANIZATIONS;
     match command {
         Organizations::List { list } => view.list(all, &[], list.limit).await,
-        Organizations::Show { organization } => view.show(all, &find(&view, all, "slug", organization).await?).await,
+        Organizations::Show { which } => view.show(all, &find(&view, all, "slug", which).await?).await,
         Organizations::Create { name, fields } => {
             let mut body = json!({ "name": name });
             fields.write(&mut body)?;
             view.print_object(&view.client().post(all.path, Some(&body)).await?)
         }
-        Organizations::Update { organization, name, fields } => {
+        Organizations::Update { which, name, fields } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["name"] = name.into();
             }
             fields.write(&mut body)?;
             anyhow::ensure!(body != json!({}), "say what to change, for example --plan starter");
-            change(&view, all, "slug", organization, body).await
+            change(&view, all, "slug", which, body).await
         }
-        Organizations::Deactivate { organization } => {
-            change(&view, all, "slug", organization, json!({ "is_active": false })).await
-        }
-        Organizations::Activate { organization } => {
-            change(&view, all, "slug", organization, json!({ "is_active": true })).await
-        }
+        Organizations::Deactivate { which } => change(&view, all, "slug", which, json!({ "is_active": false })).await,
+        Organizations::Activate { which } => change(&view, all, "slug", which, json!({ "is_active": true })).await,
     }
 }
 
