@@ -88,6 +88,8 @@ struct ProviderGuide {
     commands: Vec<String>,
     /// What of this was not checked at the provider itself.
     unverified: Vec<String>,
+    /// Pages of the provider that it was checked against.
+    references: Vec<String>,
 }
 
 /// An option of a source.

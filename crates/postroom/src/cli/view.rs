@@ -260,8 +260,13 @@ impl View {
         for (title, key) in [("URL", "url"), ("Secret", "secret"), ("Events", "events"), ("It expects", "delivery")] {
             output::line(format!("\n{}\n  {}", styled(STRONG, title), cell(&guide[key])))?;
         }
-        let lists =
-            [("It gets", "answers"), ("Good to know", "notes"), ("Try it", "commands"), ("Not verified", "unverified")];
+        let lists = [
+            ("It gets", "answers"),
+            ("Good to know", "notes"),
+            ("Try it", "commands"),
+            ("Not verified", "unverified"),
+            ("Checked against", "references"),
+        ];
         for (title, key) in lists {
             let items: Vec<&Value> = guide[key].as_array().into_iter().flatten().collect();
             if !items.is_empty() {

@@ -15,6 +15,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                        times over a few hours. The order is not promised.",
             notes: &["Only the age of the signed time is limited, to 300 s, as in Stripe's own libraries."],
             unverified: &["times and numbers of retries: taken from several guides that cite docs.stripe.com"],
+            ..NONE
         },
     ),
     (
@@ -32,6 +33,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The time is not signed: an old request can be repeated by whoever has it.",
             ],
             unverified: &[CONSOLE],
+            references: &["https://shopify.dev/changelog/updates-to-webhook-retry-mechanism"],
         },
     ),
     (
@@ -64,7 +66,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
     (
         "paypal",
         Guide {
-            url: "developer.paypal.com, Apps & Credentials, the app, Webhooks: add the URL.",
+            url: "developer.paypal.com, Apps & Credentials, the app, Webhooks: add the URL, on port 443; up to 10 for an app.",
             secret: "There is none: PayPal signs with a certificate. What is needed is the Webhook ID, shown beside the URL \
                      after it was added: give it to the source as the option webhook_id. It is not sent with a request. With \
                      the option verify_by=postback PayPal is asked about every request instead: then give it the option \
@@ -83,14 +85,18 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The body counts by its CRC-32 only; PayPal's own choice.",
             ],
             unverified: &[CONSOLE],
+            references: &[
+                "https://developer.paypal.com/api/rest/webhooks/rest",
+                "https://developer.paypal.com/api/webhooks/v1/verify-webhook-signature-post",
+            ],
         },
     ),
     (
         "adyen",
         Guide {
             url: "Customer Area, Developers, Webhooks: add a Standard webhook, method JSON.",
-            secret: "Its HMAC key: Security, HMAC key, Generate; 64 hexadecimal digits, shown once. Keep the one before for a \
-                     while: events already queued are signed with it.",
+            secret: "Its HMAC key: Edit webhook, Security, HMAC key, Generate, and Save configuration; 64 hexadecimal digits, \
+                     shown once. Keep the one before for a while: events already queued are signed with it.",
             events: "Choose the event codes in the webhook, such as AUTHORISATION.",
             delivery: "2xx within 10 s, with [accepted] as body. It tries again until it gets that.",
             notes: &[
@@ -98,20 +104,28 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                  originalReference, merchantAccountCode, merchantReference, amount, eventCode, success).",
                 "A request with several items is accepted only if every one of them verifies.",
             ],
-            unverified: &[CONSOLE, "the 10 s", "that the body [accepted] is still required"],
+            unverified: &["the 10 s", "that the body [accepted] is still required"],
+            references: &[
+                "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures",
+                "https://docs.adyen.com/marketplaces/manage-webhooks",
+            ],
         },
     ),
     (
         "adyen-platform",
         Guide {
             url: "Customer Area, Developers, Webhooks: add one of the platform or management webhooks.",
-            secret: "Its HMAC key (Security, HMAC key, Generate): 64 hexadecimal digits, shown once.",
+            secret: "Its HMAC key (Edit webhook, Security, HMAC key, Generate, Save configuration): 64 hexadecimal digits, \
+                     shown once.",
             events: "By the kind of webhook, such as balancePlatform.transfer.updated.",
             delivery: "2xx within 10 s. It tries again until it gets that.",
             notes: &[
                 "For the classic payment webhooks, whose items carry their signature in the body, use the provider adyen.",
             ],
-            unverified: &[CONSOLE, "the 10 s"],
+            unverified: &["the 10 s"],
+            references: &[
+                "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures",
+            ],
         },
     ),
     (
@@ -149,6 +163,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "Give the source its key before you save the URL there, or the intent to receive fails.",
             ],
             unverified: &[CONSOLE],
+            ..NONE
         },
     ),
     (
@@ -162,6 +177,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "200 within 10 s. It tries again for 24 hours.",
             notes: &["It sends no id of an event, so its repetitions cannot be recognised."],
             unverified: &["the 10 s and the 24 hours"],
+            ..NONE
         },
     ),
 ];

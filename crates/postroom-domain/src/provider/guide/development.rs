@@ -19,7 +19,8 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx within 10 s (30 s on Enterprise Server). It does not try again by itself; Recent Deliveries sends \
                        one again by hand, with the same id.",
             notes: &["The older SHA-1 header is passed on and never believed."],
-            unverified: &["that it never tries again by itself"],
+            references: &["https://docs.github.com/webhooks/using-webhooks/handling-failed-webhook-deliveries"],
+            ..NONE
         },
     ),
     (
@@ -34,6 +35,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "the 10 s: an administrator can change it",
                 "after how many failures it is switched off: versions differ",
             ],
+            ..NONE
         },
     ),
     (
@@ -51,6 +53,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "the 10 s: an administrator can change it",
                 "after how many failures it is switched off: versions differ",
             ],
+            ..NONE
         },
     ),
     (
@@ -59,9 +62,10 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "Repository settings, Webhooks, Add webhook.",
             secret: "The Secret of the webhook: generate or type one. Without it Bitbucket signs nothing.",
             events: "Repository push, or choose from the full list; the type here is X-Event-Key, such as repo:push.",
-            delivery: "2xx within 10 s, 2 more tries.",
+            delivery: "2xx within 10 s, 2 more tries. A payload over 256 KB may not be sent at all.",
             notes: &["Its X-Hub-Signature holds SHA-256, unlike the header of this name elsewhere."],
-            unverified: &[CONSOLE, "the 10 s and the number of tries", "X-Request-UUID as the id of an event"],
+            unverified: &["the 10 s and the number of tries", "X-Request-UUID as the id of an event"],
+            references: &["https://confluence.atlassian.com/bbkb/troubleshoot-webhooks-1167729092.html"],
         },
     ),
     (
@@ -73,6 +77,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx. Up to 5 more tries; X-Atlassian-Webhook-Retry counts them.",
             notes: &["Webhooks of Connect and OAuth apps are not signed in this way and are refused."],
             unverified: &[CONSOLE, "the number of tries", "how webhooks of Connect apps are signed"],
+            ..NONE
         },
     ),
     (
@@ -86,6 +91,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The signed time may be 60 s away; it stands inside the body, the header beside it counts for nothing.",
             ],
             unverified: &[CONSOLE, "the retries", "Linear-Delivery as the id of an event"],
+            ..NONE
         },
     ),
     (
@@ -94,9 +100,13 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "Settings, Developer Settings, the internal or public integration: Webhook URL.",
             secret: "The integration's Client Secret, on the same page.",
             events: "Tick the webhooks and alert actions of the integration; the type here is resource and action.",
-            delivery: "2xx within 1 s.",
+            delivery: "2xx within 1 s; after 1000 timeouts in 24 hours the webhook is unsubscribed.",
             notes: &["The time in its header is not signed."],
-            unverified: &[CONSOLE, "the 1 s"],
+            references: &[
+                "https://docs.sentry.io/organization/integrations/integration-platform/webhooks/",
+                "https://docs.sentry.io/organization/integrations/integration-platform/internal-integration/",
+            ],
+            ..NONE
         },
     ),
     (
@@ -140,6 +150,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The content type is text/plain although the body is JSON.",
             ],
             unverified: &["the default delivery policy"],
+            ..NONE
         },
     ),
     (
@@ -150,9 +161,18 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             secret: "Event Grid does not sign: make a secret up. It stands in the URL's query, or in a header that a delivery \
                      property sets and the option header names.",
             events: "Choose the event types in the subscription; CloudEvents and the Event Grid schema both work.",
-            delivery: "200 to 204 within 30 s.",
-            notes: &["The secret proves the sender and not the body."],
-            unverified: &[CONSOLE, "the 30 s", "that validation wants exactly 200"],
+            delivery: "200 to 204 within 30 s. It tries again after 10 and 30 s, 1, 5, 10 and 30 minutes and then each hour, for 24 \
+                       hours; after a 401 not before 5 minutes.",
+            notes: &[
+                "The secret proves the sender and not the body.",
+                "Validation is answered at once, in the response, which Azure takes from every version on: its validationUrl, for \
+                 receivers that cannot answer so, is never visited.",
+            ],
+            unverified: &[CONSOLE],
+            references: &[
+                "https://learn.microsoft.com/azure/event-grid/delivery-and-retry",
+                "https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema",
+            ],
         },
     ),
 ];

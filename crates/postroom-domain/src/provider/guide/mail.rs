@@ -18,6 +18,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "Its events have no id: a repetition is recognised by its content.",
             ],
             unverified: &["how often and how long it tries again"],
+            ..NONE
         },
     ),
     (
@@ -26,12 +27,17 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "Send, Sending, Webhooks: add one for each kind of event, for a domain or the account.",
             secret: "The HTTP webhook signing key of the account, on the same page. An API key is not it.",
             events: "One webhook for each: delivered, opened, permanent failure and so on.",
-            delivery: "200. It tries again for 8 hours; 406 would end it.",
+            delivery: "200. Otherwise it tries again for 8 hours (after 5, 10 and 15 minutes, 1, 2 and 4 hours), but not for \
+                       delivered; 406 would end it.",
             notes: &[
                 "Time and token are signed, the body itself is not. A token is good once: its repetition is a duplicate.",
                 "Events of a subaccount are signed with the subaccount's key.",
             ],
-            unverified: &[CONSOLE, "the 8 hours and the meaning of 406"],
+            unverified: &[CONSOLE],
+            references: &[
+                "https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/webhook-retries",
+                "https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/webhooks",
+            ],
         },
     ),
     (
@@ -44,6 +50,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "200. 403 ends the tries.",
             notes: &["The password proves the sender and not the body.", "It sends no id of an event."],
             unverified: &[CONSOLE, "the meaning of 403"],
+            ..NONE
         },
     ),
     (
@@ -52,8 +59,9 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "resend.com, Webhooks, Add Webhook.",
             secret: "The webhook's signing secret, whsec_..., on its page.",
             events: "Choose them in the webhook, such as email.delivered.",
-            delivery: "2xx within 15 s. Several tries over more than a day, each with the same svix-id.",
-            unverified: &[CONSOLE, "the number and times of tries"],
+            delivery: super::general::SVIX_RETRIES,
+            unverified: &[CONSOLE, "that Svix's 15 s and its switching off hold here"],
+            references: &["https://resend.com/docs/webhooks/retries-and-replays", "https://docs.svix.com/retries"],
             ..NONE
         },
     ),
@@ -70,6 +78,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The signed time is not limited in age unless the source says so.",
             ],
             unverified: &[CONSOLE, "the 24 hours"],
+            ..NONE
         },
     ),
 ];

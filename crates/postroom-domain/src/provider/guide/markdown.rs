@@ -15,7 +15,7 @@ pub fn index(providers: &[Provider]) -> String {
          guide of each says where its URL and its secret go, what the provider expects and how to try it. \
          `GET /v1/providers/{{name}}` and `postroom sources providers NAME` show the same.\n\n\
          Facts come from the providers' own libraries and documentation (November 2026). What could not be checked there \
-         stands at the end of a guide under *Not verified*. Retries and deadlines are the providers' and may change.\n\n\
+         stands at the end of a guide under *Not verified*, and the pages that were read under *Checked against*. Retries and deadlines are the providers' and may change.\n\n\
          Every source answers 403 while it is switched off, 413 to a body over the limit, 429 when the month's events are \
          used up and 503 when the event cannot be made durable; providers try again after these.\n\n\
          | Provider | Name | Proof | Events known by |\n|---|---|---|---|\n"
@@ -76,6 +76,10 @@ pub fn page(provider: &Provider) -> String {
     if !guide.unverified.is_empty() {
         text.push_str("\n## Not verified\n\n");
         list(&mut text, guide.unverified.iter().copied());
+    }
+    if !guide.references.is_empty() {
+        text.push_str("\n## Checked against\n\nThe provider's own pages, as of November 2026:\n\n");
+        list(&mut text, guide.references.iter().copied());
     }
     text
 }

@@ -15,6 +15,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "A slash command wants its answer in the response; here it gets the ordinary one and shows nothing.",
             ],
             unverified: &["the number of tries"],
+            ..NONE
         },
     ),
     (
@@ -27,7 +28,11 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "Interactions want an answer within 3 s; webhook events 204 within 3 s, with tries for up to 10 minutes. \
                        A wrong signature has to get 401, or the URL is removed.",
             notes: &["An interaction wants a reply that means something: what Postroom answers is that it arrived."],
-            unverified: &[CONSOLE, "the 3 s of interactions"],
+            unverified: &["the 3 s of interactions"],
+            references: &[
+                "https://discord.com/developers/docs/events/webhook-events",
+                "https://discord.com/developers/docs/interactions/overview",
+            ],
         },
     ),
     (
@@ -44,6 +49,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The query belongs to the signed URL, byte for byte.",
             ],
             unverified: &[CONSOLE, "the 15 s", "I-Twilio-Idempotency-Token as the id of an event"],
+            ..NONE
         },
     ),
     (
@@ -52,14 +58,15 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "Developer Hub, the app, Configure, Webhooks: Endpoint URL.",
             secret: "The app's Client secret (Configure, Basic information).",
             events: "Choose the topics there, such as conversation.user.created.",
-            delivery: "2xx within 5 s, one more try after a minute.",
+            delivery: "2xx within 5 s, one more try after a minute. After 1000 errors in a row within 15 minutes it pauses for as long; \
+                       after 7 days of errors a private app's subscription is suspended, until Set live.",
             notes: &["It signs with SHA-1. Its ping is answered and not recorded."],
             unverified: &[
-                CONSOLE,
                 "the scheme: several third parties agree",
-                "the times",
+                "the 5 s and the try after a minute",
                 "the body's id as the id of an event",
             ],
+            references: &["https://developers.intercom.com/docs/webhooks/webhook-notifications"],
         },
     ),
     (
@@ -71,6 +78,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "200. Repetitions have to be switched on (Webhook redelivery) and carry the same webhookEventId.",
             notes: &["Verify in the console sends an empty list of events: it is answered and not recorded."],
             unverified: &[CONSOLE],
+            ..NONE
         },
     ),
     (
@@ -86,6 +94,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "It sends no id of an event.",
             ],
             unverified: &[CONSOLE, "the signature's form: several third parties agree", "the 36 hours"],
+            ..NONE
         },
     ),
     (
@@ -97,6 +106,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx within 5 s, 5 more tries.",
             notes: &["The signed time may be 600 s away, as its documentation advises."],
             unverified: &[CONSOLE],
+            ..NONE
         },
     ),
     (
@@ -126,6 +136,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "Another subscription may have another secret: give the source all of them by rotation, or a source each.",
             ],
             unverified: &["that the signed time may be 600 s old: several third parties agree"],
+            references: &["https://dev.twitch.tv/docs/eventsub/handling-webhook-events"],
         },
     ),
     (
@@ -137,6 +148,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx within 12 s.",
             notes: &["A webhook of a trigger has the body you wrote: put a member type into it if you want types."],
             unverified: &[CONSOLE, "the 12 s", "how exactly the time in the header is written"],
+            ..NONE
         },
     ),
     (
@@ -146,9 +158,10 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                   Validate. Give the source its secret first.",
             secret: "The app's Secret Token on the same page. The older Verification Token is not it.",
             events: "Add event types to the subscription, such as meeting.started.",
-            delivery: "200 within 3 s. It validates the URL again every 72 hours.",
+            delivery: "200 or 204 within 3 s. 3 more tries, after 5, 20 and 60 minutes. It validates the URL again every 72 hours.",
             notes: &["It sends no id of an event."],
-            unverified: &["the 3 s and the 72 hours"],
+            unverified: &["the 72 hours"],
+            references: &["https://developers.zoom.us/blog/webhook-delays/"],
         },
     ),
 ];

@@ -41,9 +41,12 @@ struct Guide {
     notes: &'static [&'static str],
     /// What of this was not checked at the provider.
     unverified: &'static [&'static str],
+    /// Pages of the provider that this was checked against, besides its libraries.
+    references: &'static [&'static str],
 }
 
-const NONE: Guide = Guide { url: "", secret: "", events: "", delivery: "", notes: &[], unverified: &[] };
+const NONE: Guide =
+    Guide { url: "", secret: "", events: "", delivery: "", notes: &[], unverified: &[], references: &[] };
 
 /// A provider with everything a person needs to set it up, as `GET /v1/providers/{name}` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -74,6 +77,8 @@ pub struct GuideView {
     pub commands: Vec<String>,
     /// What of this was not checked at the provider itself.
     pub unverified: &'static [&'static str],
+    /// Pages of the provider that it was checked against.
+    pub references: &'static [&'static str],
 }
 
 fn find(name: &str) -> Option<&'static Guide> {
@@ -96,6 +101,7 @@ impl Provider {
             notes: guide.notes,
             commands: self.commands(),
             unverified: guide.unverified,
+            references: guide.references,
         };
         Guided { description: self.describe(), guide: view }
     }
@@ -262,6 +268,7 @@ mod tests {
                 assert!(text.ends_with('.'), "{}: {text}", provider.name);
             }
             assert!(guide.unverified.iter().all(|text| !text.ends_with('.')), "{}", provider.name);
+            assert!(guide.references.iter().all(|url| url.starts_with("https://")), "{}", provider.name);
         }
     }
 

@@ -10,9 +10,10 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             secret: "The endpoint's signing secret, on its page. An API key (sk_...) is not it. Staging and production have \
                      their own.",
             events: "Choose them in the endpoint, such as dsync.user.created.",
-            delivery: "2xx at once. 12 more tries over 3 days in production, over minutes elsewhere.",
+            delivery: "2xx at once. More tries over 3 days in production, with growing pauses.",
             notes: &["Its signed time is in milliseconds and may be 180 s away, as in its Python library."],
-            unverified: &[CONSOLE],
+            unverified: &[CONSOLE, "how many tries: its own texts say 6, others 12"],
+            references: &["https://workos.com/docs/events/data-syncing/webhooks", "https://github.com/workos/skills"],
         },
     ),
     (
@@ -25,6 +26,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "2xx within 10 s. It tries for 24 hours, then deletes the webhook; an event may also be lost there.",
             notes: &["A request carries several events, or none: an empty one is a heartbeat."],
             unverified: &["the scheme: several third parties agree"],
+            ..NONE
         },
     ),
     (
@@ -33,20 +35,26 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             url: "The API's POST /webhook_subscriptions: url. There is no page for it; it needs a paid plan.",
             secret: "signing_key of the same call: make one up. Of an OAuth app it is the app's webhook signing key.",
             events: "events of the same call, such as invitee.created.",
-            delivery: "Connected within 10 s, answered within 15 s. It tries again for 24 hours.",
+            delivery: "Connected within 10 s, answered within 15 s. It tries again for 24 hours, with growing pauses; then \
+                       the webhook is disabled and has to be made again.",
             notes: &["It sends no id of an event."],
-            unverified: &["the scheme: several third parties agree", "the times"],
+            unverified: &["the scheme: several third parties agree"],
+            references: &[
+                "https://developer.calendly.com/api-docs/overview/webhooks/webhook-timeouts",
+                "https://developer.calendly.com/api-docs/overview/webhooks/webhook-errors",
+            ],
         },
     ),
     (
         "docusign",
         Guide {
-            url: "Settings, Connect: add a custom configuration: URL to publish, data format JSON, Include HMAC signature.",
+            url: "Admin, Integrations, Connect: add a custom configuration: URL to publish, data format JSON, Include HMAC signature.",
             secret: "Connect, Connect Keys: add a secret key; shown once. It looks like base64 and is used as the text it is.",
             events: "Tick the envelope and recipient events, such as envelope-completed.",
             delivery: "200 within 100 s.",
             notes: &["Several keys sign side by side, one header each: any of them will do."],
-            unverified: &[CONSOLE, "the 100 s"],
+            unverified: &["the 100 s", "the way to a custom configuration: menus move"],
+            references: &["https://developers.docusign.com/platform/webhooks/connect/setting-up-hmac"],
         },
     ),
     (
@@ -59,6 +67,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "200 within 10 s.",
             notes: &["It carries no id and no content: repetitions do no harm."],
             unverified: &[CONSOLE, "the 10 s"],
+            ..NONE
         },
     ),
     (
@@ -73,6 +82,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "Signatures of version 1 and 2 are plain hashes without a time and are refused; version 3 is sent beside them.",
             ],
             unverified: &[CONSOLE, "the times", "which escapes of the URL are decoded before signing"],
+            ..NONE
         },
     ),
     (
@@ -86,12 +96,13 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
             delivery: "200. Every minute for 30 minutes.",
             notes: &["The token in the header proves the sender and not the body."],
             unverified: &[CONSOLE, "the 30 minutes", "triggerUuid as the id of an event"],
+            ..NONE
         },
     ),
     (
         "okta",
         Guide {
-            url: "Workflow, Event Hooks, Create Event Hook: Endpoint URL; then Verify. Give the source its secret first.",
+            url: "Admin Console, Workflow, Event Hooks, Create Event Hook: URL; then Verify. Give the source its secret first.",
             secret: "The Authentication secret that you type there: make one up. The field Authentication field names the \
                      header: Authorization, unless you give the option header.",
             events: "Subscribe to events, such as user.lifecycle.create; a request may carry several.",
@@ -100,7 +111,11 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "The secret proves the sender and not the body.",
                 "A wrong secret loses events, because 401 is not tried again: they are under /v1/rejections.",
             ],
-            unverified: &[CONSOLE],
+            references: &[
+                "https://developer.okta.com/docs/guides/event-hook-implementation/",
+                "https://developer.okta.com/docs/concepts/event-hooks/",
+            ],
+            ..NONE
         },
     ),
     (
@@ -118,6 +133,7 @@ pub(super) const GUIDES: &[(&str, Guide)] = &[
                 "the retries",
                 "action.id as the id of an event",
             ],
+            ..NONE
         },
     ),
     (
