@@ -154,7 +154,7 @@ impl Rule {
         }
         match reply {
             CompiledReply::Empty => Some(Answer::empty()),
-            CompiledReply::NoContent => Some(Answer::status(204)),
+            CompiledReply::NoContent => Some(Answer::no_content()),
             CompiledReply::Fixed(json) => Some(Answer::with("application/json", json.as_bytes().to_vec())),
             CompiledReply::Text(field) => Some(Answer::text(short(values, *field)?)),
             CompiledReply::Json(name, field) => {

@@ -132,7 +132,7 @@ pub(super) fn bounded_id(id: String) -> String {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The media type; none with an empty body.
+    /// The media type.
     pub content_type: Option<&'static str>,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
@@ -150,7 +150,7 @@ impl Answer {
         Some(match wanted {
             EventAnswer::Ordinary => return None,
             EventAnswer::Empty => Self::empty(),
-            EventAnswer::NoContent => Self::status(204),
+            EventAnswer::NoContent => Self::no_content(),
             EventAnswer::Text(text) => Self::text(text.to_owned()),
         })
     }
@@ -159,8 +159,9 @@ impl Answer {
         Self::with("text/plain", body.into_bytes())
     }
 
-    pub(super) fn status(status: u16) -> Self {
-        Self { status, ..Self::empty() }
+    /// Only for Discord, which wants a media type even where there is no body.
+    pub(super) fn no_content() -> Self {
+        Self { status: 204, content_type: Some("application/json"), ..Self::empty() }
     }
 
     pub(super) fn json(value: &serde_json::Value) -> Self {

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use postroom_domain::Secret;
 use postroom_domain::provider;
 use postroom_domain::verify::{Outcome, Request, SignedRequest, Verifier};
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::support::{Source, at, verdict};
+use crate::support::{Source, at, options, verdict};
 
 /// Their secret comes along in a header or in the URL, or only a part of the body is signed, or (Twilio) its fields with
 /// nothing between them.
@@ -156,6 +157,30 @@ proptest! {
             options.insert("signed_content".to_owned(), Value::from(template.as_str()));
             options.insert(name.clone(), Value::from(text.as_str()));
             let _ = Verifier::compile(row.name, &options, &[text.as_str().into()]);
+        }
+    }
+
+    #[test]
+    fn no_answer_of_a_providers_server_panics_or_proves_by_chance(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        word in "[A-Za-z]{0,10}",
+    ) {
+        let postback = json!({ "webhook_id": "4JH86294D6297924G", "verify_by": "postback", "client_id": "AQcN" });
+        let answers = [bytes, format!(r#"{{"verification_status":"{word}"}}"#).into_bytes()];
+        for (name, settings, secret) in [
+            ("paypal", json!({ "webhook_id": "4JH86294D6297924G" }), None),
+            ("paypal", postback, Some("of-the-app")),
+            ("aws-sns", json!({}), None),
+            ("plaid", json!({ "client_id": "client" }), Some("of-the-dashboard")),
+        ] {
+            let secrets: Vec<Secret> = secret.map(Secret::from).into_iter().collect();
+            let verifier = Verifier::compile(name, &options(settings), &secrets).unwrap();
+            let signed = Source::of(name).signed_sample(1, at(0));
+            prop_assert!(matches!(verifier.verify(&request(&signed), at(0)), Outcome::NeedsKey(_)), "{}", name);
+            for answer in &answers {
+                let outcome = verifier.verify_with_key(&request(&signed), answer, at(0));
+                prop_assert!(!matches!(outcome, Outcome::Verified(_)) || word == "SUCCESS", "{}", name);
+            }
         }
     }
 

@@ -102,6 +102,26 @@ fn a_certificate_is_asked_for_only_where_the_provider_keeps_its_own() {
 }
 
 #[test]
+fn a_fetched_file_of_nothing_but_the_certificate_is_held_to_the_roots_that_its_owner_names() {
+    for (name, settings, certificate) in [
+        ("paypal", json!({ "webhook_id": "4JH86294D6297924G" }), PAYPAL_CERTIFICATE),
+        ("aws-sns", json!({}), SNS_CERTIFICATE),
+    ] {
+        let signed = Source::of(name).signed_sample(1, at(0));
+        for (root, good) in [(None, true), (Some(ROOT), true), (Some(include_str!("../../keys/other_name.crt")), false)]
+        {
+            let mut settings = settings.clone();
+            if let Some(root) = root {
+                settings["trust_root_pem"] = root.into();
+            }
+            let verifier = compiled(name, settings);
+            let outcome = verifier.verify_with_key(&request(&signed), certificate.as_bytes(), at(0));
+            assert_eq!(matches!(outcome, Outcome::Verified(_)), good, "{name} {root:?}");
+        }
+    }
+}
+
+#[test]
 fn sns_signs_the_fields_of_a_message() {
     let source = Source::of("aws-sns");
     let verifier = source.verifier();

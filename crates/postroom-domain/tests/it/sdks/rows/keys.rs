@@ -12,7 +12,11 @@ pub const DISCORD: Row = Row {
             answer: (200, Some("application/json"), r#"{"type":1}"#),
             ..HANDSHAKE
         },
-        Handshake { body: r#"{"version":1,"application_id":"2","type":0}"#, answer: (204, None, ""), ..HANDSHAKE },
+        Handshake {
+            body: r#"{"version":1,"application_id":"2","type":0}"#,
+            answer: (204, Some("application/json"), ""),
+            ..HANDSHAKE
+        },
     ],
     differences: &[("malformed: upper case", "Python reads digits of either case; here a signature has one spelling")],
     ..ROW
