@@ -246,7 +246,7 @@ pub fn keys_rotated_and_killed_again_and_again_open_everything_in_the_end(engine
     }
     let secrets_before = secrets(&tenant);
     wait_until("a try for every mail", || (figure(&server, "postroom_mail_failures_total") >= 20).then_some(()));
-    server.kill();
+    assert_eq!(server.terminate(), 0);
 
     let fresh = stdout(&server.run(&["keys", "generate"])).trim().to_owned();
     let old = match engine {
@@ -264,7 +264,7 @@ pub fn keys_rotated_and_killed_again_and_again_open_everything_in_the_end(engine
     // At moments spread over its life.
     for moment in 0..12 {
         let mut child = rotate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let until = Instant::now() + Duration::from_millis(moment * 15);
+        let until = Instant::now() + Duration::from_millis(moment * 25);
         while Instant::now() < until && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
