@@ -110,15 +110,18 @@ async fn flipped_bytes_never_make_it_panic() {
 }
 
 /// Every migration.
-const ALL: [&str; 3] = ["0001_configuration", "0002_log", "0003_tenants"];
+const ALL: [&str; 4] = ["0001_configuration", "0002_log", "0003_tenants", "0004_people"];
 
 #[tokio::test]
 async fn a_database_of_a_newer_program_is_refused_and_migrations_go_back_and_forth() {
     let (room, path) = furnished().await;
     let dir = room.harness.path();
     assert!(migrate::status(dir).unwrap().iter().all(|step| step.applied));
-    assert_eq!(migrate::down(dir).unwrap(), Some(ALL[2]));
-    assert_eq!(migrate::status(dir).unwrap().iter().map(|step| step.applied).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(migrate::down(dir).unwrap(), Some(ALL[3]));
+    assert_eq!(
+        migrate::status(dir).unwrap().iter().map(|step| step.applied).collect::<Vec<_>>(),
+        [true, true, true, false]
+    );
     let storage = open(options(dir, &room.keys, Mode::Serve)).unwrap();
     assert!(storage.authorizer.organization_enter(SuperAdmin::by_operator(), "acme").await.unwrap().is_some());
     assert!(matches!(migrate::up(dir), Err(OpenError::Locked(_))), "a server is running");

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_domain::event::EventType;
-use postroom_domain::{DeliveryId, EventId, Secret};
-use postroom_storage::api::{DeliveryFilter, EventFilter, Rotation, SourceChange, TestEvent};
+use postroom_domain::{DeliveryId, EventId, Role, Secret};
+use postroom_storage::api::{DeliveryFilter, EventFilter, Rotation, SourceChange, TestEvent, UserChange};
 
 use crate::support::{EXHAUSTED, Harness, Room, new_key, new_rejection, new_source, page, settings, settlement};
 
 /// Methods that take no id of a thing: they make one, list one's own, or belong to a key of the caller's own choice.
-const WITHOUT_ID: [&str; 13] = [
+const WITHOUT_ID: [&str; 15] = [
     "source_create",
     "source_list",
     "endpoint_create",
@@ -22,6 +22,8 @@ const WITHOUT_ID: [&str; 13] = [
     "rejection_list",
     "api_key_create",
     "api_key_list",
+    "user_invite",
+    "user_list",
     "idempotency_begin",
     "idempotency_finish",
     "activity",
@@ -35,6 +37,7 @@ pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() 
     let endpoint = room.endpoint(&other).await.id;
     room.endpoint(&mine).await;
     let key = api.api_key_create(&other.scope, new_key(), now).await.unwrap().id;
+    let user = room.invite(&other.scope, "ada@example.com", Role::Admin).await.id;
     let event = room.send(&other, "a").await.id;
     let own_event = room.send(&mine, "a").await.id;
     let dead = room.handed_over().remove(0);
@@ -55,6 +58,9 @@ pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() 
         )*};
     }
     not_found! {
+        user_get(user),
+        user_invite_again(user, now),
+        user_update(user, UserChange::default(), now),
         source_get(source),
         source_update(source, SourceChange::default(), now),
         source_rotate(source, rotation(), now),

@@ -167,12 +167,13 @@ async fn update(
     if changed.comes_back {
         room_for_one_more(transaction, COUNT, scope.org, PEOPLE).await?;
     }
-    transaction.execute(UPDATE, bind![scope.org, row.usr, changed.role.as_str(), changed.is_active, at(now)]).await?;
     if changed.voids_links {
         links::void(transaction, (scope.org, row.usr), now).await?;
     }
+    // Before the person: who ends a session holds that and then notes the change, and so does this.
     if changed.ends_sessions {
         transaction.execute(END_SESSIONS, bind![scope.org, row.usr, at(now)]).await?;
     }
+    transaction.execute(UPDATE, bind![scope.org, row.usr, changed.role.as_str(), changed.is_active, at(now)]).await?;
     find(transaction, BY_ID, scope, id).await.map(UserRow::view)
 }

@@ -75,6 +75,7 @@ fn sent(value: &Value, column: &Column) -> Result<Sent, Error> {
         (Value::Integer(number), Kind::Moment) => (Box::new(at(Timestamp::from_millis(*number))), Type::TIMESTAMPTZ),
         (Value::Integer(number), _) => (Box::new(*number), Type::INT8),
         (Value::Text(text), _) => (Box::new(text.clone()), Type::TEXT),
+        (Value::Bytes(bytes), Kind::Bytes) => (Box::new(bytes.clone()), Type::BYTEA),
         (Value::Bytes(bytes), Kind::Id | Kind::Event) => (
             Box::new(Uuid::from_slice(bytes).map_err(|_| broken("the position of a copy cannot be read"))?),
             Type::UUID,

@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use postroom_domain::delivery::DeliveryStatus;
-use postroom_domain::{DeliveryId, EventId};
-use postroom_storage::api::{Activity, ActivityId, ActivityStream};
+use postroom_domain::{DeliveryId, EventId, Role};
+use postroom_storage::api::{Activity, ActivityId, ActivityStream, UserChange};
 use postroom_storage::platform::Tenant;
 use postroom_storage::worker::Transition;
 use postroom_storage::{Error, Storage};
 use postroom_testkit::postgres::connect;
 
+use crate::people::{email, from};
 use crate::support::{EXHAUSTED, Harness, Lanes, Postgres, Room, new_event, opening, settlement};
 
 /// One more node on the database of a room.
@@ -180,4 +181,33 @@ async fn replays_at_once_get_runs_of_their_own() {
     runs.sort_unstable();
     let expected: Vec<(u32, u16)> = (1..3).flat_map(|endpoint| (1..7).map(move |run| (endpoint, run))).collect();
     assert_eq!(runs, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_out_and_being_given_another_role_at_once_both_go_well() {
+    let room = Room::<Postgres>::new().await;
+    let acme = room.organization("acme").await;
+    room.joined(&acme.scope, "root@example.com", Role::Admin).await;
+    let address = email("ada@example.com");
+    let ada = room.joined(&acme.scope, address.as_str(), Role::Member).await;
+    let (api, authorizer) = (&room.storage.api, &room.storage.authorizer);
+    for round in 0..12 {
+        room.hands.forward(Duration::from_secs(2_000));
+        let mut sessions = Vec::new();
+        for _ in 0..2 {
+            assert!(authorizer.sign_in_request(&address, &from(), room.now()).await.unwrap());
+            sessions.push(room.enter(&room.token().await).await.unwrap().session);
+        }
+        let role = Some(if round % 2 == 0 { Role::Admin } else { Role::Member });
+        let change = UserChange { role, is_active: None };
+        let (changed, one, other) = tokio::join!(
+            api.user_update(&acme.scope, ada.user, change, room.now()),
+            authorizer.session_end(sessions[0], room.now()),
+            authorizer.session_end(sessions[1], room.now()),
+        );
+        assert!(changed.is_ok() && one.is_ok() && other.is_ok(), "{changed:?} {one:?} {other:?}");
+        for session in sessions {
+            assert!(room.person(session).await.is_none());
+        }
+    }
 }
