@@ -57,4 +57,7 @@ pub fn the_readme_s_requests_make_an_organization_receive_and_send(engine: Engin
     let (status, source) = post(&format!("{}/v1/sources", server.url), key, &shown_request("/v1/sources"));
     assert_eq!(status, 201, "{source}");
     assert!(source["url"].as_str().unwrap().ends_with("/in/acme-corp/stripe"), "{source}");
+
+    let (status, invited) = post(&format!("{}/v1/users", server.url), key, &shown_request("/v1/users"));
+    assert_eq!((status, &invited["status"]), (201, &"invited".into()), "{invited}");
 }
