@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::{Engine, Server, Tenant, bearer, post, request, stderr, stdout, wait_until};
+use super::support::{Engine, Server, Tenant, bearer, post, request, stderr, stdout, wait_until, wait_within};
 
 /// The mails of a server without an SMTP server, oldest first.
 fn mails(server: &Server) -> Vec<PathBuf> {
@@ -278,7 +278,9 @@ pub fn keys_rotated_and_killed_again_and_again_open_everything_in_the_end(engine
     server.restart(&[("POSTROOM_ENCRYPTION_KEYS", &fresh)]);
     tenant.url.clone_from(&server.url);
     assert_eq!(secrets(&tenant), secrets_before);
-    let mails = wait_until("the mails", || Some(mails(&server)).filter(|mails| mails.len() == 20));
+    // A mail that had failed twice by then waits for a minute.
+    let patience = Duration::from_secs(90);
+    let mails = wait_within(patience, "the mails", || Some(mails(&server)).filter(|mails| mails.len() == 20));
     for mail in mails {
         assert_eq!(sign_in(&server.url, &token(&std::fs::read_to_string(mail).unwrap())).0, 200);
     }

@@ -41,13 +41,18 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Waits until something is so.
-pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, look)
+}
+
+/// The same for what takes longer.
+pub fn wait_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what} did not happen within {patience:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -252,6 +257,15 @@ impl Tenant {
         let (status, _, body) = request("GET", &format!("{}{path}", self.url), &bearer(&self.key), b"");
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("JSON")
+    }
+
+    /// The same by another server.
+    pub fn at(&self, server: &Server) -> Self {
+        Self { url: server.url.clone(), key: self.key.clone() }
+    }
+
+    pub fn get_status(&self, path: &str) -> u16 {
+        request("GET", &format!("{}{path}", self.url), &bearer(&self.key), b"").0
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {

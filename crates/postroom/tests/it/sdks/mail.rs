@@ -1,12 +1,13 @@
 //! Mail through a server of another make: TLS, passwords, refusals.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use postroom_testkit::mail::MailServer;
 use serde_json::{Value, json};
 
 use crate::people::{figure, sign_in, token};
-use crate::support::{Engine, Server, Tenant, wait_until};
+use crate::support::{Engine, Place, Server, Tenant, wait_until};
 
 /// A certificate for `localhost` and its key, as PEM files in a directory of the test.
 struct Certificate(tempfile::TempDir);
@@ -133,8 +134,33 @@ fn a_mail_that_is_put_off_is_sent_again_by_whoever_runs_then() {
 }
 
 #[test]
+fn several_servers_send_each_mail_once() {
+    let mail_server = MailServer::start(&json!({}));
+    let smtp = format!("smtp://127.0.0.1:{}", mail_server.port);
+    let settings = [("POSTROOM_SMTP_URL", smtp.as_str())];
+    let place = Arc::new(Place::new(Engine::Postgres));
+    let servers: [Server; 3] = std::array::from_fn(|_| Server::at(&place, &settings));
+    let tenant = servers[0].tenant("Acme", None);
+    let mut invited: Vec<String> = (0..30).map(|number| format!("p{number}@example.com")).collect();
+    for server in &servers {
+        wait_until("the key on every server", || (tenant.at(server).get_status("/v1/users") == 200).then_some(()));
+    }
+    for (email, server) in invited.iter().zip(servers.iter().cycle()) {
+        invite(&tenant.at(server), email);
+    }
+    let mut mailed: Vec<String> = (0..30).map(|_| mail_server.next()["to"][0].as_str().unwrap().to_owned()).collect();
+    // Whatever was sent twice would come before this one.
+    invite(&tenant, "last@example.com");
+    mailed.push(mail_server.next()["to"][0].as_str().unwrap().to_owned());
+    invited.push("last@example.com".to_owned());
+    invited.sort();
+    mailed.sort();
+    assert_eq!(mailed, invited);
+}
+
+#[test]
 fn authorities_that_can_not_be_read_stop_the_start_with_a_sentence() {
-    let place = crate::support::Place::new(Engine::Embedded);
+    let place = Place::new(Engine::Embedded);
     let missing = Path::new("/nonexistent/ca.pem").display();
     let output = place
         .command(&["serve", "--listen", "127.0.0.1:0"])
