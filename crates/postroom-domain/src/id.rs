@@ -103,6 +103,7 @@ id!(/** One accepted, recorded, immutable fact. */ EventId, "evt");
 id!(/** An outbound URL with secret, subscription and policy. */ EndpointId, "ep");
 id!(/** One HTTP try of a delivery. */ AttemptId, "att");
 id!(/** A request that failed verification and was kept for its owner to see. */ RejectionId, "rej");
+id!(/** Who did what to which thing: one entry of the audit log. */ AuditEntryId, "aud");
 id!(/** A person: of an organization, or a super admin. */ UserId, "usr");
 id!(/** One signing in of a person, until it ends. */ SessionId, "ses");
 id!(/** A mail that waits to be sent. */ MailId, "mail");

@@ -23,8 +23,8 @@ pub mod user;
 pub mod verify;
 
 pub use id::{
-    ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, MailId, OrganizationId, RejectionId, SessionId, SourceId,
-    TenantId, UserId,
+    ApiKeyId, AttemptId, AuditEntryId, DeliveryId, EndpointId, EventId, MailId, OrganizationId, RejectionId, SessionId,
+    SourceId, TenantId, UserId,
 };
 pub use invalid::Invalid;
 pub use secret::Secret;

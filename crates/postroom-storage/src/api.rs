@@ -14,6 +14,7 @@ use postroom_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::{Result, Scope};
 
 /// See the [module](self).
@@ -146,7 +147,7 @@ pub trait Api: Send + Sync {
     /// One rejected request, with headers and body.
     async fn rejection_get(&self, scope: &Scope, id: RejectionId) -> Result<(RejectionView, RejectedRequest)>;
     /// Marks a rejection as having become an event.
-    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()>;
+    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId, now: Timestamp) -> Result<()>;
 
     // API keys
 
@@ -182,6 +183,11 @@ pub trait Api: Send + Sync {
     /// # Errors
     /// [`Conflict`](crate::Error::Conflict) `last_admin` when nobody would be left who can sign in as an admin.
     async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView>;
+
+    // What was done
+
+    /// Entries of the audit log, newest first.
+    async fn audit_list(&self, scope: &Scope, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>>;
 
     // Idempotent answers and the live stream
 
@@ -269,6 +275,8 @@ pub struct SourceView {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Who made it: the id of a key or a user, `super_admin`, `operator`; unknown for what is older than the audit log.
+    pub created_by: Option<String>,
 }
 
 /// A new secret beside the old ones.
@@ -310,6 +318,8 @@ pub struct EndpointView {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Who made it: the id of a key or a user, `super_admin`, `operator`; unknown for what is older than the audit log.
+    pub created_by: Option<String>,
 }
 
 /// One entry of an endpoint's rotation history (the newest 20, erased secrets too).
@@ -544,6 +554,8 @@ pub struct ApiKeyView {
     pub last_used_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it: the id of a key or a user, `super_admin`, `operator`; unknown for what is older than the audit log.
+    pub created_by: Option<String>,
 }
 
 /// One use of an `Idempotency-Key`.

@@ -37,7 +37,7 @@ pub trait Authorizer: Send + Sync {
     async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn>;
 
     /// Ends a session. One that has ended already is left as it is.
-    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()>;
+    async fn session_end(&self, session: SessionId, from: &Origin, now: Timestamp) -> Result<()>;
 }
 
 /// Somebody has signed in.

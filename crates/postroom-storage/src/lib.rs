@@ -17,6 +17,7 @@
 //! An engine implements the traits and must pass the conformance suite.
 
 pub mod api;
+pub mod audit;
 pub mod authorizer;
 mod cells;
 pub mod copy;
@@ -38,7 +39,7 @@ pub use error::{Error, Result, TenantUnavailable};
 pub use handoff::Handoff;
 pub use platform::Platform;
 pub use receiver::Receiver;
-pub use scope::{Actor, Scope, SuperAdmin};
+pub use scope::{Actor, Origin, Scope, SuperAdmin};
 pub use worker::Worker;
 
 /// An open database, as the parts of the process see it.

@@ -8,7 +8,8 @@ use postroom_domain::{Email, MailId, OrganizationId, Role, Secret, Timestamp, Us
 use crate::api::{
     EndpointView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, Page, PageRequest, StoredAnswer,
 };
-use crate::{Result, Scope, SuperAdmin};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::{Origin, Result, Scope, SuperAdmin};
 
 /// See the [module](self).
 #[async_trait]
@@ -39,6 +40,26 @@ pub trait Platform: Send + Sync {
 
     /// A new name for the organization of a scope: all that its own administrators may change of it.
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization>;
+
+    /// Entries of the audit log of what is done outside of every organization, newest first.
+    async fn audit_list(&self, by: SuperAdmin, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>>;
+
+    /// Notes that somebody was refused: in the chain of the organization acted for, or of the installation. Whoever calls
+    /// this bounds how often.
+    async fn access_refused(
+        &self,
+        scope: Option<&Scope>,
+        from: &Origin,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Checks the chains of the audit log, all or those of one organization, also in databases of organizations that have
+    /// their own.
+    ///
+    /// # Errors
+    /// When one of the databases does not answer. A chain that is broken is no error here.
+    async fn audit_verify(&self, by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>>;
 
     /// Like [`Api::idempotency_begin`](crate::Api::idempotency_begin), for what a super admin does outside of every
     /// organization.
@@ -184,6 +205,8 @@ pub struct Organization {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Who made it: the id of a key or a user, `super_admin`, `operator`; unknown for what is older than the audit log.
+    pub created_by: Option<String>,
 }
 
 /// Everything a new customer needs, made in one transaction.

@@ -62,7 +62,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The organization the source belongs to. Its actor is the operator: nobody signed in.
+    /// The organization the source belongs to. Its actor is the sender: nobody signed in.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope

@@ -17,6 +17,10 @@ pub enum Actor {
     SuperAdmin,
     /// The command line, on the machine that holds the data.
     Operator,
+    /// Somebody who showed no credential that is good.
+    Nobody,
+    /// Whoever sends to a source: proved by a signature, not by a credential of ours.
+    Sender,
 }
 
 impl std::fmt::Display for Actor {
@@ -26,16 +30,18 @@ impl std::fmt::Display for Actor {
             Self::User(id) => id.fmt(f),
             Self::SuperAdmin => f.write_str("super_admin"),
             Self::Operator => f.write_str("operator"),
+            Self::Nobody => f.write_str("nobody"),
+            Self::Sender => f.write_str("sender"),
         }
     }
 }
 
-/// Where an act came from.
+/// Where an act comes from, for the audit log. Nothing is decided by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address; none for a command on the machine itself.
     pub address: Option<IpAddr>,
-    /// The id of the request, as the caller was told it.
+    /// The id of the request; at most 64 letters, digits, `_` and `-`.
     pub request: Option<Arc<str>>,
 }
 
@@ -47,6 +53,7 @@ pub struct Scope {
     pub(crate) org: i64,
     pub(crate) slug: Arc<str>,
     pub(crate) actor: Actor,
+    pub(crate) origin: Origin,
     /// Whether the registry has a row of the organization: its data is not in the shared database. Always false in a
     /// cell, which knows nothing of the registry.
     pub(crate) is_dedicated: bool,
@@ -70,25 +77,43 @@ impl Scope {
     pub fn actor(&self) -> Actor {
         self.actor
     }
+
+    /// The same, acting from there.
+    #[must_use]
+    pub fn from(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
 }
 
 /// Proof that the caller is a super admin: whoever holds one has checked the admin token, is the operator's own command
 /// line, or got it with a session that was found ([`PersonIs::SuperAdmin`]). Its constructors are the places to look for
 /// in review.
-#[derive(Debug, Clone, Copy)]
-pub struct SuperAdmin(pub(crate) Actor);
+#[derive(Debug, Clone)]
+pub struct SuperAdmin(pub(crate) Actor, pub(crate) Origin);
 
 impl SuperAdmin {
     /// For the place that has just compared the admin token, in constant time.
     #[must_use]
     pub fn by_admin_token() -> Self {
-        Self(Actor::SuperAdmin)
+        Self(Actor::SuperAdmin, Origin::default())
     }
 
     /// For a command that opened the data directory itself.
     #[must_use]
     pub fn by_operator() -> Self {
-        Self(Actor::Operator)
+        Self(Actor::Operator, Origin::default())
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.0
+    }
+
+    /// The same, acting from there.
+    #[must_use]
+    pub fn from(self, origin: Origin) -> Self {
+        Self(self.0, origin)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::keys::{KeyFetcher, Keys};
 use crate::observe::{RequestIds, RouteMetrics};
 use crate::places::Places;
 use crate::rates::{Quota, Rates};
+use crate::refusals::Refusals;
 use crate::sign_in::{Requests, SessionKeys, Site};
 
 /// Renders `/metrics` in the Prometheus text format.
@@ -161,6 +162,7 @@ pub(crate) struct State {
     pub cursors: CursorKey,
     pub keys: Keys,
     pub rates: Rates,
+    pub refusals: Refusals,
     pub request_ids: RequestIds,
     pub routes: RouteMetrics,
     pub sign_in_requests: Requests,
@@ -180,6 +182,7 @@ impl State {
             cursors: CursorKey::new(&app.cursor_key),
             keys: Keys::new(app.key_fetcher.clone()),
             rates: Rates::new(&app.limits),
+            refusals: Refusals::default(),
             request_ids: RequestIds::new(),
             routes: RouteMetrics::default(),
             sign_in_requests: Requests::new(app.tasks.clone()),

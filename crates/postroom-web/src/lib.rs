@@ -35,6 +35,7 @@ pub mod permission;
 mod places;
 pub mod problem;
 mod rates;
+mod refusals;
 pub mod server;
 mod sign_in;
 

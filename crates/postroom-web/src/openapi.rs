@@ -73,6 +73,7 @@ fn tags() -> Value {
         tag("dead letters", "Deliveries that will not be tried again by themselves."),
         tag("API keys", "How an organization's code proves who it is."),
         tag("users", "The people of an organization."),
+        tag("audit log", "Who did what."),
         tag("signing in", "A link by mail, a session."),
         tag("stream", "What happens, as it happens."),
     ])

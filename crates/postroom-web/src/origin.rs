@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::HeaderValue;
 use http::request::Parts;
+use http::{Extensions, HeaderValue};
 use postroom_storage::scope::Origin;
 
 use crate::client::ClientAddress;
@@ -17,12 +17,17 @@ pub(crate) struct RequestId(pub HeaderValue);
 /// The origin of a request.
 pub(crate) struct CameFrom(pub Origin);
 
+/// The origin of the request with these extensions.
+pub(crate) fn origin(extensions: &Extensions) -> Origin {
+    let address = extensions.get::<ClientAddress>().map(|client| client.0);
+    let id = extensions.get::<RequestId>().and_then(|RequestId(id)| id.to_str().ok());
+    Origin { address, request: id.map(Arc::from) }
+}
+
 impl<S: Sync> FromRequestParts<S> for CameFrom {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let address = parts.extensions.get::<ClientAddress>().map(|client| client.0);
-        let id = parts.extensions.get::<RequestId>().and_then(|RequestId(id)| id.to_str().ok());
-        Ok(Self(Origin { address, request: id.map(Arc::from) }))
+        Ok(Self(origin(&parts.extensions)))
     }
 }

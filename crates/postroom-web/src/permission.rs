@@ -124,6 +124,7 @@ pub static PERMISSIONS: &[Permission] = &[
     row(GET, "/v1/users/{id}", ADMIN, KEY_ADMIN, InOrganization),
     row(PATCH, "/v1/users/{id}", ADMIN, KEY_ADMIN, InOrganization),
     row(POST, "/v1/users/{id}/invite", ADMIN, KEY_ADMIN, InOrganization),
+    row(GET, "/v1/audit-logs", ADMIN, KEY_ADMIN, Anywhere),
     row(GET, "/v1/stream", MEMBER, KEY_READ, InOrganization),
 ];
 

@@ -38,7 +38,7 @@ impl Router {
 }
 
 async fn make(cells: &Arc<Cells>, by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<Tenant> {
-    let tenant = cells.registry.tenant_begin(by, new, now).await?;
+    let tenant = cells.registry.tenant_begin(&by, new, now).await?;
     cells.registry.tenant_build(&tenant).await?;
     cells.refresh().await?;
     let place = cells.of(tenant.organization);
@@ -46,19 +46,13 @@ async fn make(cells: &Arc<Cells>, by: SuperAdmin, new: &NewTenant, now: Timestam
     let open = place.enter_unfinished(cells).await?;
     // One that was begun before has a copy of what was asked for then.
     cells.copy_organization(&open, tenant.org).await?;
-    let scope = Scope {
-        organization: tenant.organization,
-        org: tenant.org,
-        slug: tenant.slug.clone(),
-        actor: by.0,
-        is_dedicated: true,
-    };
+    let scope = tenant.scope(&by);
     forget_endpoints(&open, &scope, now).await?;
     let endpoint = match &new.endpoint {
         Some(endpoint) => Some(open.api.endpoint_create(&scope, endpoint.clone(), now).await?),
         None => None,
     };
-    match cells.registry.tenant_finish(&tenant, new, now).await {
+    match cells.registry.tenant_finish(&tenant, &scope, new, now).await {
         Ok((organization, api_key)) => {
             cells.refresh().await?;
             Ok(Tenant { organization, scope, api_key, endpoint })

@@ -11,7 +11,7 @@ use postroom_domain::{OrganizationId, TenantId, Timestamp};
 
 use crate::api::ApiKeyView;
 use crate::platform::{NewTenant, Organization};
-use crate::{Handoff, Result, Storage, SuperAdmin};
+use crate::{Handoff, Result, Scope, Storage, SuperAdmin};
 
 /// What the router needs of the engine that holds the registry.
 #[async_trait]
@@ -27,7 +27,7 @@ pub(crate) trait Registry: Send + Sync {
     /// # Errors
     /// [`Taken`](crate::Error::Taken) when the slug is an organization's that is complete;
     /// [`Conflict`](crate::Error::Conflict) when this installation cannot make databases, before anything is made.
-    async fn tenant_begin(&self, by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow>;
+    async fn tenant_begin(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow>;
 
     /// Second step: the database is there, and has the newest migrations. Doing it again changes nothing.
     async fn tenant_build(&self, tenant: &TenantRow) -> Result<()>;
@@ -39,6 +39,7 @@ pub(crate) trait Registry: Send + Sync {
     async fn tenant_finish(
         &self,
         tenant: &TenantRow,
+        scope: &Scope,
         new: &NewTenant,
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)>;
@@ -117,6 +118,20 @@ pub(crate) struct TenantRow {
     /// How often it was woken.
     pub(crate) wakes: i64,
     pub(crate) slept_at: Option<Timestamp>,
+}
+
+impl TenantRow {
+    /// The way in for whoever makes it.
+    pub(crate) fn scope(&self, by: &SuperAdmin) -> Scope {
+        Scope {
+            organization: self.organization,
+            org: self.org,
+            slug: self.slug.clone(),
+            actor: by.0,
+            origin: by.1.clone(),
+            is_dedicated: true,
+        }
+    }
 }
 
 /// Everything an organization's cell has to know of it. Sealed values are as they are: the same keys open them.

@@ -40,8 +40,7 @@ pub async fn to_dedicated(
             // What has no known outcome becomes due here, as at a start, and is copied as that.
             shared.settle(now).await?;
             let url = format!("tenants/{}", TenantId::from_bytes(id.to_bytes()));
-            let report =
-                copied(&shared, &data_dir.join(&url), org, &Whole { kept, identity, keyring, now }, told).await?;
+            let report = copied(&shared, &data_dir.join(&url), org, &Whole { identity, keyring, now }, told).await?;
             if report.differences.is_empty() {
                 shared.enter(org, id, url).await?;
             }
@@ -56,7 +55,6 @@ pub async fn to_dedicated(
 
 /// What is known of the installation.
 struct Whole<'a> {
-    kept: Meta,
     identity: Vec<u8>,
     keyring: &'a Keyring,
     now: Timestamp,
@@ -83,7 +81,7 @@ async fn copied(shared: &Embedded, cell: &Path, org: i64, whole: &Whole<'_>, tol
         Some(Begun::Unfinished(progress)) => job(progress.due()).run(progress, told).await,
         None => {
             let progress = Progress::new(whole.identity.clone(), stamp, whole.now);
-            let mut meta = whole.kept.clone();
+            let mut meta = source.meta().await?;
             meta.remove(FINISHED);
             meta.insert(UNFINISHED.to_owned(), progress.seal(whole.keyring));
             target.begin(meta).await?;

@@ -125,7 +125,7 @@ macro_rules! secret_columns {
 }
 
 /// Who is who: stays in the database that all share.
-pub(crate) const WHO_IS_WHO: [&str; 5] = ["api_keys", "users", "sign_in_tokens", "sessions", "mails"];
+pub(crate) const WHO_IS_WHO: [&str; 6] = ["api_keys", "users", "sign_in_tokens", "sessions", "mails", "audit_logs"];
 
 /// Everything, each table behind those that it refers to.
 pub(crate) static TABLES: [Table; 19] = [
@@ -135,7 +135,7 @@ pub(crate) static TABLES: [Table; 19] = [
         columns![
             org: Integer, id: Id, slug: Text, name: Text, plan: Text, webhook_limit: Integer, is_active: Boolean,
             mandrill_secret: Bytes, mandrill_fingerprint: Bytes, endpoint_number: Integer, created_at: Moment,
-            updated_at: Moment,
+            updated_at: Moment, created_by: Text,
         ],
         &["org"],
         &["org"],
@@ -148,6 +148,7 @@ pub(crate) static TABLES: [Table; 19] = [
         columns![
             org: Integer, key: Integer, id: Id, name: Text, scopes: Text, hash: Bytes, last_four: Text,
             expires_at: Moment, revoked_at: Moment, last_used_at: Moment, created_at: Moment,
+            created_by: Text,
         ],
         &["org", "key"],
         &["key"],
@@ -201,7 +202,7 @@ pub(crate) static TABLES: [Table; 19] = [
         "source",
         columns![
             org: Integer, source: Integer, id: Id, name: Text, provider: Text, options: Text, is_active: Boolean,
-            is_implied: Boolean, created_at: Moment, updated_at: Moment, deleted_at: Moment,
+            is_implied: Boolean, created_at: Moment, updated_at: Moment, deleted_at: Moment, created_by: Text,
         ],
         &["org", "source"],
         &["source"],
@@ -217,7 +218,7 @@ pub(crate) static TABLES: [Table; 19] = [
             org: Integer, endpoint: Integer, id: Id, number: Integer, url: Text, description: Text, event_types: Text,
             source_ids: Text, filter: Text, retry_schedule: Text, timeout_ms: Integer, rate_limit: Integer,
             headers: Bytes, signature: Text, version: Integer, disabled_reason: Text, disabled_at: Moment,
-            created_at: Moment, updated_at: Moment, deleted_at: Moment,
+            created_at: Moment, updated_at: Moment, deleted_at: Moment, created_by: Text,
         ],
         &["org", "endpoint"],
         &["endpoint"],
@@ -230,11 +231,14 @@ pub(crate) static TABLES: [Table; 19] = [
     plain(
         "audit_logs",
         "audit",
-        columns![org: Integer, audit: Integer, at: Moment, actor: Text, action: Text, target: Text],
-        &["org", "audit"],
-        &["audit"],
-    )
-    .numbered("audit"),
+        columns![
+            org: Integer, chain: Id, number: Integer, id: Id, at: Moment, actor: Text, action: Text, resource_type: Text,
+            resource_id: Text, old_values: Text, new_values: Text, address: Text, request_id: Text, previous: Bytes,
+            hash: Bytes,
+        ],
+        &["org", "chain", "number"],
+        &["org", "chain", "number"],
+    ),
     plain(
         "idempotency_keys",
         "idempotency",

@@ -1,5 +1,6 @@
 //! What every engine does in the same way: nothing here knows a database.
 
+pub(crate) mod audit;
 pub(crate) mod configured;
 pub(crate) mod grants;
 pub(crate) mod guard;

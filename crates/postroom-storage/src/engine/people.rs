@@ -16,7 +16,7 @@ use crate::api::{UserChange, UserView};
 use crate::authorizer::SignedIn;
 use crate::platform::OutgoingMail;
 use crate::scope::{PersonCaller, PersonIs};
-use crate::{Actor, Error, Result, Scope, SuperAdmin};
+use crate::{Actor, Error, Origin, Result, Scope, SuperAdmin};
 
 /// The most sessions a person has at once.
 pub(crate) const SESSIONS: i64 = 20;
@@ -120,7 +120,7 @@ impl Session {
     pub(crate) fn caller(&self, entry: impl FnOnce(Actor) -> Option<(Scope, bool)>) -> Option<PersonCaller> {
         let actor = Actor::User(self.user);
         let who = match self.role.of_organization() {
-            None => PersonIs::SuperAdmin(SuperAdmin(actor)),
+            None => PersonIs::SuperAdmin(SuperAdmin(actor, Origin::default())),
             Some(role) => {
                 let (scope, organization_active) = entry(actor)?;
                 PersonIs::Of { scope, role, organization_active }

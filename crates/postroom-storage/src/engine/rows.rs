@@ -22,6 +22,7 @@ pub(crate) struct OrganizationRow {
     pub(crate) has_mandrill_secret: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
+    pub(crate) created_by: Option<String>,
 }
 
 impl OrganizationRow {
@@ -46,6 +47,7 @@ pub(crate) struct KeyRow {
     pub(crate) revoked_at: Option<Timestamp>,
     pub(crate) last_used_at: Option<Timestamp>,
     pub(crate) created_at: Timestamp,
+    pub(crate) created_by: Option<String>,
 }
 
 /// A source as it is stored.
@@ -57,6 +59,7 @@ pub(crate) struct SourceRow {
     pub(crate) is_implied: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
+    pub(crate) created_by: Option<String>,
 }
 
 /// An endpoint as it is stored. Its custom headers are still sealed.
@@ -73,6 +76,7 @@ pub(crate) struct EndpointRow {
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) is_deleted: bool,
+    pub(crate) created_by: Option<String>,
 }
 
 impl EndpointRow {

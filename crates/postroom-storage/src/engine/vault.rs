@@ -4,6 +4,8 @@ use aws_lc_rs::hmac;
 use postroom_domain::keyring::{Keyring, KeyringError, Place};
 use postroom_domain::{ApiKeyId, EndpointId, OrganizationId, Secret, Timestamp};
 
+use uuid::Uuid;
+
 use super::rows::SecretsOf;
 use crate::{Error, Result};
 
@@ -15,6 +17,31 @@ pub(crate) const SENTINEL: &str = "postroom";
 pub(crate) struct Vault {
     pub(crate) keyring: Keyring,
     fingerprint_key: Secret,
+    audit: AuditKeys,
+}
+
+/// The chain of the audit log that is written here, and the keys of it and of those that were moved here.
+#[derive(Debug)]
+pub(crate) struct AuditKeys {
+    pub(crate) chain: [u8; 16],
+    pub(crate) all: Vec<([u8; 16], Secret)>,
+}
+
+impl AuditKeys {
+    /// What `meta` calls the chain of this database.
+    pub(crate) const CHAIN: &str = "audit_chain";
+    /// What `meta` calls keys, before the chain.
+    pub(crate) const KEY: &str = "audit_key_";
+
+    /// What `meta` calls the key of a chain.
+    pub(crate) fn name(chain: [u8; 16]) -> String {
+        format!("{}{}", Self::KEY, Uuid::from_bytes(chain).as_simple())
+    }
+
+    /// The chain of a key that `meta` calls so.
+    pub(crate) fn chain(name: &str) -> Option<[u8; 16]> {
+        Some(Uuid::try_parse(name.strip_prefix(Self::KEY)?).ok()?.into_bytes())
+    }
 }
 
 /// The place of the value of a secret row (`source_secret`, `endpoint_secret`): its own random id is the row.
@@ -48,9 +75,9 @@ pub(crate) fn meta(name: &str) -> Place<'_> {
 }
 
 impl Vault {
-    /// What a database was written with: the keyring opens it, and this key makes fingerprints.
-    pub(crate) fn new(keyring: Keyring, fingerprint_key: Secret) -> Self {
-        Self { keyring, fingerprint_key }
+    /// What a database was written with: the keyring opens it, and with these it makes fingerprints and seals its audit log.
+    pub(crate) fn new(keyring: Keyring, fingerprint_key: Secret, audit: AuditKeys) -> Self {
+        Self { keyring, fingerprint_key, audit }
     }
 
     /// Opens a column.
@@ -62,6 +89,24 @@ impl Vault {
     pub(crate) fn fingerprint(&self, secret: &Secret) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.fingerprint_key.expose());
         hmac::sign(&key, secret.expose()).as_ref().to_vec()
+    }
+
+    /// What proves that an entry of the audit log was written by this installation.
+    pub(crate) fn audit_seal(&self, entry: &[u8]) -> [u8; 32] {
+        self.audit_seal_of(self.audit.chain, entry).expect("the key of its own chain is made with it")
+    }
+
+    /// The same, of any chain whose key is here.
+    pub(crate) fn audit_seal_of(&self, chain: [u8; 16], entry: &[u8]) -> Option<[u8; 32]> {
+        let (_, key) = self.audit.all.iter().find(|(of, _)| *of == chain)?;
+        let mut seal = [0; 32];
+        seal.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), entry).as_ref());
+        Some(seal)
+    }
+
+    /// The chain that is written here.
+    pub(crate) fn audit_chain(&self) -> [u8; 16] {
+        self.audit.chain
     }
 
     /// A new secret of a source or an endpoint: the id of its row, which binds the ciphertext to it, and the ciphertext.

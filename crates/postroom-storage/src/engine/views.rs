@@ -57,6 +57,7 @@ impl KeyRow {
             revoked_at: self.revoked_at,
             last_used_at: self.last_used_at,
             created_at: self.created_at,
+            created_by: self.created_by,
         }
     }
 }
@@ -73,6 +74,7 @@ impl SourceRow {
             secret_updated_at: stored.first().map(|secret| secret.period.created_at),
             created_at: self.created_at,
             updated_at: self.updated_at,
+            created_by: self.created_by,
         }
     }
 }
@@ -97,6 +99,7 @@ impl EndpointRow {
             secrets: stored.into_iter().map(|secret| secret.period).collect(),
             created_at: self.created_at,
             updated_at: self.updated_at,
+            created_by: self.created_by,
         })
     }
 }

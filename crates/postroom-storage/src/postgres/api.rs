@@ -11,6 +11,7 @@ use crate::api::{
     PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
     UserChange, UserView,
 };
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::{Result, Scope};
 
 #[async_trait]
@@ -179,8 +180,8 @@ impl Api for Postgres {
         Self::rejection_get(self, scope, id).await
     }
 
-    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
-        Self::rejection_resolve(self, scope, id, event).await
+    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId, now: Timestamp) -> Result<()> {
+        Self::rejection_resolve(self, scope, id, event, now).await
     }
 
     async fn api_key_create(&self, scope: &Scope, new: NewApiKey, now: Timestamp) -> Result<ApiKeyView> {
@@ -197,6 +198,10 @@ impl Api for Postgres {
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
         Self::api_key_revoke(self, scope, id, now).await
+    }
+
+    async fn audit_list(&self, scope: &Scope, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        Self::audit_list(self, scope, filter, page).await
     }
 
     async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView> {

@@ -42,7 +42,7 @@ impl Authorizer for Postgres {
             directories.catch_up().await?;
             caller = look();
         }
-        Ok(caller.map(|caller| caller.scope(by.0)))
+        Ok(caller.map(|caller| caller.scope(by.0).from(by.1)))
     }
 
     async fn session_find(&self, session: SessionId, now: Timestamp) -> Result<Option<PersonCaller>> {
@@ -55,15 +55,15 @@ impl Authorizer for Postgres {
         Ok(found)
     }
 
-    async fn sign_in_request(&self, email: &Email, _from: &Origin, now: Timestamp) -> Result<bool> {
-        self.request_link(email, now).await
+    async fn sign_in_request(&self, email: &Email, from: &Origin, now: Timestamp) -> Result<bool> {
+        self.request_link(email, from, now).await
     }
 
     async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn> {
         self.use_link(token, from, user_agent, now).await
     }
 
-    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        self.end_session(session, now).await
+    async fn session_end(&self, session: SessionId, from: &Origin, now: Timestamp) -> Result<()> {
+        self.end_session(session, from, now).await
     }
 }

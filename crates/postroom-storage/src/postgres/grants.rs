@@ -11,8 +11,19 @@ const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedul
 /// What moves when a repeated request is claimed and answered.
 const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
 /// A key without what proves it.
-const KEY: &[&str] =
-    &["org", "key", "id", "name", "scopes", "last_four", "expires_at", "revoked_at", "last_used_at", "created_at"];
+const KEY: &[&str] = &[
+    "org",
+    "key",
+    "id",
+    "name",
+    "scopes",
+    "last_four",
+    "expires_at",
+    "revoked_at",
+    "last_used_at",
+    "created_at",
+    "created_by",
+];
 
 /// The list. Changes of configuration write `revisions`, by a trigger that acts for whoever makes them.
 pub(super) const GRANTS: &[Grant] = &[
@@ -31,6 +42,7 @@ pub(super) const GRANTS: &[Grant] = &[
         .update(&["ended_at"]),
     // The link goes in, and only who sends it takes it out.
     grant(Authorizer, "mails").insert(),
+    grant(Authorizer, "audit_logs").read(&["org", "chain", "number", "id", "hash"]).insert(),
     grant(Authorizer, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Authorizer, "pokes").read(ALL),
     grant(Receiver, "organizations").read(&[
@@ -89,6 +101,7 @@ pub(super) const GRANTS: &[Grant] = &[
             "endpoint_number",
             "created_at",
             "updated_at",
+            "created_by",
         ])
         .update(&["name", "endpoint_number", "updated_at"]),
     grant(Api, "api_keys").read(KEY).insert().update(&["revoked_at"]),
@@ -131,6 +144,7 @@ pub(super) const GRANTS: &[Grant] = &[
         "deleted_at",
     ]),
     grant(Api, "endpoint_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
+    // Nobody changes or deletes an entry.
     grant(Api, "audit_logs").read(ALL).insert(),
     grant(Api, "idempotency_keys").read(ALL).insert().update(ANSWER).delete(),
     grant(Api, "revisions").read(ALL).insert().update(&["tx"]),
@@ -148,6 +162,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(DeadLetter, "attempts").read(ALL),
     grant(DeadLetter, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
     grant(DeadLetter, "replays").read(ALL).insert(),
+    grant(DeadLetter, "audit_logs").read(&["org", "chain", "number", "id", "hash"]).insert(),
     grant(Platform, "migrations").read(ALL),
     grant(Platform, "meta").read(ALL).insert(),
     grant(Platform, "organizations")
@@ -163,6 +178,7 @@ pub(super) const GRANTS: &[Grant] = &[
             "endpoint_number",
             "created_at",
             "updated_at",
+            "created_by",
         ])
         .insert()
         .update(&[
@@ -195,7 +211,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),
     grant(Platform, "endpoints").read(&["org", "endpoint", "deleted_at"]).insert(),
     grant(Platform, "endpoint_secrets").read(&["org", "secret", "expires_at", "is_erased"]).insert().update(&["value"]),
-    grant(Platform, "audit_logs").insert(),
+    grant(Platform, "audit_logs").read(ALL).insert(),
     grant(Platform, "idempotency_keys").read(&["org", "key", "claimed_at"]).delete(),
     grant(Platform, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Platform, "nodes").read(ALL),

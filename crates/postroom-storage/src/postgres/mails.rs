@@ -8,11 +8,14 @@ use tracing::warn;
 use super::convert::{at, email, get, id, moment, uuid, word};
 use super::pool::{Transaction, bind};
 use super::rows::small;
-use super::{Postgres, links};
+use super::{Postgres, audit, links};
+use crate::audit::Action;
+use crate::engine::audit::{Act, INSTALLATION};
 use crate::engine::people::{self, Addressee, PLATFORM, StoredRole, TAKEN, WaitingMail};
+use crate::engine::vault::Vault;
 use crate::error::Unique;
 use crate::platform::{OutgoingMail, SuperAdminLink};
-use crate::{Actor, Error, Result};
+use crate::{Error, Result, SuperAdmin};
 
 /// Index: mails_due; the others by primary keys. What another node takes at this moment is left to it.
 const TAKE: &str = "with due as (select org, mail from mails where due_at <= $1 order by due_at limit $2 \
@@ -64,9 +67,14 @@ impl Postgres {
         connection.execute(FAILED, bind![uuid(id.to_bytes()), at(retry_at)]).await.map(drop)
     }
 
-    pub(super) async fn make_super_admin(&self, by: Actor, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
+    pub(super) async fn make_super_admin(
+        &self,
+        by: &SuperAdmin,
+        email: &Email,
+        now: Timestamp,
+    ) -> Result<SuperAdminLink> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let made = super_admin(&transaction, by, email, now).await;
+        let made = super_admin(&transaction, &self.0.vault, by, email, now).await;
         transaction.finish(made).await
     }
 }
@@ -87,9 +95,15 @@ fn read(row: &Row) -> Result<WaitingMail> {
 }
 
 /// A super admin, new or known, and a link.
-async fn super_admin(transaction: &Transaction, by: Actor, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
-    let (id_if_new, key, by) = (uuid(UserId::new(now).to_bytes()), email.key(), by.to_string());
-    transaction.execute(ADD_SUPER_ADMIN, bind![id_if_new, email.as_str(), key, at(now), by]).await?;
+async fn super_admin(
+    transaction: &Transaction,
+    vault: &Vault,
+    by: &SuperAdmin,
+    email: &Email,
+    now: Timestamp,
+) -> Result<SuperAdminLink> {
+    let (id_if_new, key, actor) = (uuid(UserId::new(now).to_bytes()), email.key(), by.0.to_string());
+    transaction.execute(ADD_SUPER_ADMIN, bind![id_if_new, email.as_str(), key, at(now), actor]).await?;
     let row = transaction.expect("user", SUPER_ADMIN, bind![key]).await?;
     let (usr, org) = (get(&row, 0)?, get(&row, 1)?);
     if org != PLATFORM {
@@ -99,5 +113,7 @@ async fn super_admin(transaction: &Transaction, by: Actor, email: &Email, now: T
     let to = Addressee { org, usr, organization: None };
     links::add(transaction, to, token.hash(), Purpose::SignIn, now).await?;
     let user = UserId::from_bytes(id(&row, 2)?);
+    let act = Act::on(Action::SuperAdminInvited, user).with("email", email.as_str());
+    audit::write(transaction, vault, by.acting_in(INSTALLATION), act, now).await?;
     Ok(SuperAdminLink { user, token, expires_at: now + Purpose::SignIn.life() })
 }

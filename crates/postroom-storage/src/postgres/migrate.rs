@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0004_pokes" compatible from 3,
     "0005_copy" compatible from 3,
     "0006_people" compatible from 3,
+    "0007_audit" compatible from 7,
 ];
 
 /// The version this program works with: the number of its migrations.

@@ -8,6 +8,7 @@
 
 mod address;
 mod api;
+mod audit;
 mod authorizer;
 mod cells;
 mod configuration;

@@ -9,11 +9,14 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Postgres;
+use super::audit;
 use super::convert::{at, get, id, small, uuid};
 use super::pool::bind;
 use super::reads::Desk;
 use super::reads::exception;
 use crate::api::{DeliveryView, EventView, TestEvent};
+use crate::audit::Action;
+use crate::engine::audit::Act;
 use crate::engine::log::{EventRow, Exception, ExceptionState, Run};
 use crate::engine::moves::{self, Again, Target};
 use crate::worker::{DeliveryKey, EndpointKey};
@@ -61,7 +64,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Vec<DeliveryView>> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
-        let replayed = replay(&desk, id, endpoints, scope.actor, now).await;
+        let replayed = self.replay(&desk, scope, id, endpoints, now).await;
         let (keys, views) = desk.end(replayed).await?;
         keys.into_iter().for_each(|endpoint| self.0.node.wake(endpoint, at(now)));
         Ok(views)
@@ -74,9 +77,15 @@ impl Postgres {
         test: TestEvent,
         now: Timestamp,
     ) -> Result<EventView> {
-        let desk = self.read_at(&self.0.pools.dead_letter, scope.org).await?;
-        let endpoint = enabled_endpoint(&desk, id).await;
-        let endpoint = desk.end(endpoint).await?;
+        let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
+        // Written before it is done: an event is recorded with others, and by another part.
+        let asked = async {
+            let endpoint = enabled_endpoint(&desk, id).await?;
+            self.note(&desk, scope, Act::on(Action::EndpointTested, id), now).await?;
+            Ok(endpoint)
+        };
+        let asked = asked.await;
+        let endpoint = desk.end(asked).await?;
         let recorded = self.record_test(scope, endpoint, test, now).await?;
         self.event_get(scope, recorded.id).await
     }
@@ -89,7 +98,7 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = retry(&desk, id, now).await;
-        self.moved(desk, moved, now).await
+        self.moved(desk, moved, scope, Act::on(Action::DeliveryRetried, id), now).await
     }
 
     pub(in crate::postgres) async fn dead_letter_requeue(
@@ -100,7 +109,7 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = requeue(&desk, id, now).await;
-        self.moved(desk, moved, now).await
+        self.moved(desk, moved, scope, Act::on(Action::DeadLetterRequeued, id), now).await
     }
 
     pub(in crate::postgres) async fn dead_letter_discard(
@@ -111,14 +120,35 @@ impl Postgres {
     ) -> Result<DeliveryView> {
         let desk = self.change_at(&self.0.pools.dead_letter, scope.org).await?;
         let moved = discard(&desk, id, now).await;
-        self.moved(desk, moved, now).await
+        self.moved(desk, moved, scope, Act::on(Action::DeadLetterDiscarded, id), now).await
     }
 
     /// Ends a move. Whoever makes the deliveries of the endpoint, here or elsewhere, looks at it.
-    async fn moved(&self, desk: Desk, moved: Moved, now: Timestamp) -> Result<DeliveryView> {
-        let (endpoint, view) = desk.end(moved).await?;
+    async fn moved(&self, desk: Desk, moved: Moved, scope: &Scope, act: Act, now: Timestamp) -> Result<DeliveryView> {
+        let noted = match moved {
+            Ok(moved) => self.note(&desk, scope, act, now).await.map(|()| moved),
+            refused => refused,
+        };
+        let (endpoint, view) = desk.end(noted).await?;
         self.0.node.wake(endpoint, at(now));
         Ok(view)
+    }
+
+    async fn note(&self, desk: &Desk, scope: &Scope, act: Act, now: Timestamp) -> Result<()> {
+        audit::write(&desk.transaction, &self.0.vault, scope.into(), act, now).await
+    }
+
+    async fn replay(
+        &self,
+        desk: &Desk,
+        scope: &Scope,
+        id: EventId,
+        endpoints: Option<Vec<EndpointId>>,
+        now: Timestamp,
+    ) -> Result<(Vec<EndpointKey>, Vec<DeliveryView>)> {
+        let replayed = replay(desk, id, endpoints, scope.actor, now).await?;
+        self.note(desk, scope, Act::on(Action::EventReplayed, id).deliveries(&replayed.1), now).await?;
+        Ok(replayed)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::copy::side::UNFINISHED;
 use crate::engine::ids::Ids;
 use crate::engine::rejections::Rate;
 use crate::engine::shares::Shares;
-use crate::engine::vault::{SENTINEL, Vault, meta};
+use crate::engine::vault::{AuditKeys, SENTINEL, Vault, meta};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -438,14 +438,30 @@ async fn vault(platform: &Pool, keyring: Keyring) -> Result<Vault, OpenError> {
         return Err(OpenError::WrongKey(KeyringError::Damaged));
     }
     let fingerprint_key = kept(platform, &keyring, "fingerprint_key", || Secret::random(32)).await?;
-    Ok(Vault::new(keyring, fingerprint_key))
+    let audit = audit_keys(platform, &keyring).await?;
+    Ok(Vault::new(keyring, fingerprint_key, audit))
+}
+
+async fn audit_keys(platform: &Pool, keyring: &Keyring) -> Result<AuditKeys, OpenError> {
+    const NAMES: &str = "select name from meta";
+    let chain = kept(platform, keyring, AuditKeys::CHAIN, || Secret::random(16)).await?;
+    let chain = chain.expose().try_into().map_err(|_| OpenError::WrongKey(KeyringError::Damaged))?;
+    kept(platform, keyring, &AuditKeys::name(chain), || Secret::random(32)).await?;
+    let mut all = Vec::new();
+    for row in platform.connection().await?.query(NAMES, &[]).await? {
+        let name: String = get(&row, 0)?;
+        if let Some(chain) = AuditKeys::chain(&name) {
+            all.push((chain, kept(platform, keyring, &name, || Secret::random(32)).await?));
+        }
+    }
+    Ok(AuditKeys { chain, all })
 }
 
 /// A secret of the installation, made when it is not there. Of two nodes that make it at once, one wins.
 async fn kept(
     platform: &Pool,
     keyring: &Keyring,
-    name: &'static str,
+    name: &str,
     make: impl FnOnce() -> Secret,
 ) -> Result<Secret, OpenError> {
     const ADD: &str = "insert into meta (name, value) values ($1, $2) on conflict (name) do nothing";

@@ -4,13 +4,15 @@ use async_trait::async_trait;
 use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 
 use super::configuration::idempotency;
-use super::{Mode, Postgres};
+use super::{Mode, Postgres, audit};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::engine::audit::{By, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::platform::{
     Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
 };
-use crate::{Error, Platform, Result, Scope, SuperAdmin};
+use crate::{Error, Origin, Platform, Result, Scope, SuperAdmin};
 
 #[async_trait]
 impl Platform for Postgres {
@@ -32,12 +34,12 @@ impl Platform for Postgres {
 
     async fn organization_update(
         &self,
-        _by: SuperAdmin,
+        by: SuperAdmin,
         id: OrganizationId,
         change: OrganizationChange,
         now: Timestamp,
     ) -> Result<Organization> {
-        self.change_organization(id, change, now).await
+        self.change_organization(&by, id, change, now).await
     }
 
     async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
@@ -46,6 +48,27 @@ impl Platform for Postgres {
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
         self.rename_organization(scope, name, now).await
+    }
+
+    async fn audit_list(&self, _by: SuperAdmin, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        self.audit_list_of_all(filter, page).await
+    }
+
+    async fn access_refused(
+        &self,
+        scope: Option<&Scope>,
+        from: &Origin,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Result<()> {
+        let transaction = self.0.pools.platform.begin_unscoped().await?;
+        let by = scope.map_or(By::nobody(from), By::from);
+        let noted = audit::write(&transaction, &self.0.vault, by, refused(&refusal), now).await;
+        transaction.finish(noted).await
+    }
+
+    async fn audit_verify(&self, _by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>> {
+        self.audit_check(organization).await
     }
 
     async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
@@ -67,7 +90,7 @@ impl Platform for Postgres {
     }
 
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
-        self.make_super_admin(by.0, email, now).await
+        self.make_super_admin(&by, email, now).await
     }
 
     async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {

@@ -18,7 +18,8 @@ use crate::{Error, Result};
 macro_rules! select_key {
     ($rest:literal) => {
         concat!(
-            "select org, id, name, scopes, last_four, expires_at, revoked_at, last_used_at, created_at from api_keys ",
+            "select org, id, name, scopes, last_four, expires_at, revoked_at, last_used_at, created_at, created_by \
+             from api_keys ",
             $rest
         )
     };
@@ -41,8 +42,8 @@ pub(super) use select_user;
 macro_rules! select_source {
     ($rest:literal) => {
         concat!(
-            "select org, source, id, name, provider, options, is_active, is_implied, created_at, updated_at \
-             from sources ",
+            "select org, source, id, name, provider, options, is_active, is_implied, created_at, updated_at, \
+             created_by from sources ",
             $rest
         )
     };
@@ -55,7 +56,7 @@ macro_rules! select_endpoint {
         concat!(
             "select org, endpoint, id, number, url, description, event_types, source_ids, filter, retry_schedule, \
              timeout_ms, rate_limit, headers, signature, disabled_reason, disabled_at, created_at, updated_at, \
-             deleted_at, version from endpoints ",
+             deleted_at, version, created_by from endpoints ",
             $rest
         )
     };
@@ -84,6 +85,7 @@ impl Read for KeyRow {
             revoked_at: moment_or_none(row, 6)?,
             last_used_at: moment_or_none(row, 7)?,
             created_at: moment(row, 8)?,
+            created_by: get(row, 9)?,
         })
     }
 }
@@ -115,6 +117,7 @@ impl Read for SourceRow {
             is_implied: get(row, 7)?,
             created_at: moment(row, 8)?,
             updated_at: moment(row, 9)?,
+            created_by: get(row, 10)?,
         })
     }
 }
@@ -145,6 +148,7 @@ impl Read for EndpointRow {
             created_at: moment(row, 16)?,
             updated_at: moment(row, 17)?,
             is_deleted: moment_or_none(row, 18)?.is_some(),
+            created_by: get(row, 20)?,
         })
     }
 }

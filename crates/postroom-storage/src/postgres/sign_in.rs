@@ -5,12 +5,14 @@ use postroom_domain::sign_in::{Purpose, SESSION_LIFE};
 use postroom_domain::{Email, OrganizationId, SessionId, Timestamp, TokenHash, UserId};
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::convert::{at, email, get, id, moment_or_none, uuid, word};
 use super::links;
 use super::pool::{Transaction, bind};
+use super::{Postgres, audit};
 use crate::Result;
+use crate::audit::Action;
 use crate::authorizer::SignedIn;
+use crate::engine::audit::{Act, By, by_user};
 use crate::engine::people::{self, Entrant, LINKS, NO_LINK, SESSIONS};
 use crate::engine::vault::Vault;
 use crate::scope::Origin;
@@ -56,8 +58,9 @@ const TRIM: &str = "update sessions set ended_at = $3 where id in (select id fro
 const BEGIN: &str = "insert into sessions (id, org, usr, created_at, expires_at, address, user_agent) \
      values ($1, $2, $3, $4, $5, $6, $7)";
 
-/// By primary key.
-const END: &str = "update sessions set ended_at = $2 where id = $1 and ended_at is null";
+/// By primary keys.
+const END: &str = "update sessions set ended_at = $2 where id = $1 and ended_at is null \
+     returning org, (select users.id from users where users.org = sessions.org and users.usr = sessions.usr)";
 
 fn entrant(row: &Row) -> Result<Entrant> {
     let organization: Option<uuid::Uuid> = get(row, 7)?;
@@ -75,13 +78,13 @@ fn entrant(row: &Row) -> Result<Entrant> {
 }
 
 impl Postgres {
-    pub(super) async fn request_link(&self, email: &Email, now: Timestamp) -> Result<bool> {
+    pub(super) async fn request_link(&self, email: &Email, from: &Origin, now: Timestamp) -> Result<bool> {
         let pool = &self.0.pools.authorizer;
         let Some(row) = pool.connection().await?.query_one(ADDRESSED, bind![email.key()]).await? else {
             return Ok(false);
         };
         let transaction = pool.begin_unscoped().await?;
-        let requested = request(&transaction, &self.0.vault, &row, now).await;
+        let requested = request(&transaction, &self.0.vault, &row, from, now).await;
         transaction.finish(requested).await
     }
 
@@ -95,16 +98,29 @@ impl Postgres {
         let (pool, hash) = (&self.0.pools.authorizer, token.to_bytes().to_vec());
         let row = pool.connection().await?.query_one(SENT_TO, bind![hash, at(now)]).await?.ok_or(NO_LINK)?;
         let transaction = pool.begin_unscoped().await?;
-        let entered = enter(&transaction, &row, hash, from, user_agent, now).await;
+        let entered = enter(&transaction, &self.0.vault, (&row, hash), from, user_agent, now).await;
         self.shown(transaction.finish(entered).await).await
     }
 
-    pub(super) async fn end_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        let connection = self.0.pools.authorizer.connection().await?;
-        let ended = connection.execute(END, bind![uuid(session.to_bytes()), at(now)]).await;
-        drop(connection);
-        self.shown(ended.map(drop)).await
+    pub(super) async fn end_session(&self, session: SessionId, from: &Origin, now: Timestamp) -> Result<()> {
+        let transaction = self.0.pools.authorizer.begin_unscoped().await?;
+        let ended = leave(&transaction, &self.0.vault, session, from, now).await;
+        self.shown(transaction.finish(ended).await).await
     }
+}
+
+/// Ends a session, if it has not ended.
+async fn leave(
+    transaction: &Transaction,
+    vault: &Vault,
+    session: SessionId,
+    from: &Origin,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(row) = transaction.query_one(END, bind![uuid(session.to_bytes()), at(now)]).await? else { return Ok(()) };
+    let (org, user) = (get(&row, 0)?, UserId::from_bytes(id(&row, 1)?));
+    let act = Act::on(Action::UserSignedOut, user).with("session", session.to_string());
+    audit::write(transaction, vault, by_user(org, user, from), act, now).await
 }
 
 /// Somebody, behind the lock of their row.
@@ -115,21 +131,24 @@ async fn alone(transaction: &Transaction, row: &Row) -> Result<Entrant> {
 }
 
 /// Makes a link and its mail, if whoever has the address may sign in. Says whether.
-async fn request(transaction: &Transaction, vault: &Vault, row: &Row, now: Timestamp) -> Result<bool> {
+async fn request(transaction: &Transaction, vault: &Vault, row: &Row, from: &Origin, now: Timestamp) -> Result<bool> {
     let entrant = alone(transaction, row).await?;
     let user = (entrant.org, entrant.usr);
     if !entrant.may_sign_in(now) || links::made_lately(transaction, user, now).await? >= LINKS {
         return Ok(false);
     }
     links::send(transaction, vault, entrant.addressee(), Purpose::SignIn, now).await?;
+    // Who has only the address has proved nothing.
+    let by = By { org: entrant.org, ..By::nobody(from) };
+    audit::write(transaction, vault, by, Act::on(Action::UserLinkSent, entrant.id), now).await?;
     Ok(true)
 }
 
 /// Uses a token up and begins a session.
 async fn enter(
     transaction: &Transaction,
-    row: &Row,
-    hash: Vec<u8>,
+    vault: &Vault,
+    (row, hash): (&Row, Vec<u8>),
     from: &Origin,
     user_agent: &str,
     now: Timestamp,
@@ -148,5 +167,7 @@ async fn enter(
     let address = from.address.map(|address| address.to_string());
     let (id, user_agent) = (uuid(session.to_bytes()), people::user_agent(user_agent));
     transaction.execute(BEGIN, bind![id, org, usr, at(now), at(expires_at), address, user_agent]).await?;
+    let act = Act::on(Action::UserSignedIn, entrant.id).with("session", session.to_string());
+    audit::write(transaction, vault, by_user(org, entrant.id, from), act, now).await?;
     Ok(entrant.signed_in(session, expires_at))
 }

@@ -6,16 +6,20 @@ use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{ApiKeyId, DeliveryId, EndpointId, EventId, RejectionId, Secret, SourceId, Timestamp, UserId};
 
 use super::configuration::{endpoints, keys, sources, users};
+use super::connection::Connection;
 use super::grants::Part;
 use super::moves::{self, Moves};
 use super::reads::{activity, attempt, deliveries, delivery, event, events, idempotency, rejection};
-use super::{Changed, Sqlite, rejections};
+use super::writer::Effects;
+use super::{Changed, Sqlite, audit, rejections};
 use crate::api::{
     ActivityId, ActivityStream, Api, ApiKeyView, AttemptView, DeliveryFilter, DeliveryView, EndpointView, EventFilter,
     EventPayload, EventView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, NewSource, NewUser, Page,
     PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
     UserChange, UserView,
 };
+use crate::audit::{Action, AuditEntry, AuditFilter};
+use crate::engine::audit::Act;
 use crate::engine::page;
 use crate::{Result, Scope};
 
@@ -60,9 +64,9 @@ impl Api for Sqlite {
     }
 
     async fn source_delete(&self, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
-        let scope = scope.clone();
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            sources::delete(connection, &scope, id, now)?;
+            sources::delete(connection, &vault, &scope, id, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value: () })
         })
         .await
@@ -86,7 +90,7 @@ impl Api for Sqlite {
     async fn endpoint_create(&self, scope: &Scope, new: NewEndpoint, now: Timestamp) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let value = endpoints::create(connection, &vault, &(&scope).into(), &new, now)?;
+            let value = endpoints::create(connection, &vault, &scope, &new, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
         .await
@@ -95,7 +99,7 @@ impl Api for Sqlite {
     async fn endpoint_list(&self, scope: &Scope, request: PageRequest) -> Result<Page<EndpointView>> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.read(Part::Api, scope.org, move |connection| {
-            let rows = |after, limit| endpoints::list(connection, &vault, &(&scope).into(), after, limit);
+            let rows = |after, limit| endpoints::list(connection, &vault, &scope, after, limit);
             page::by_id(&request, rows, |view| view.id.to_bytes())
         })
         .await
@@ -103,8 +107,7 @@ impl Api for Sqlite {
 
     async fn endpoint_get(&self, scope: &Scope, id: EndpointId) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
-        self.read(Part::Api, scope.org, move |connection| endpoints::get(connection, &vault, &(&scope).into(), id))
-            .await
+        self.read(Part::Api, scope.org, move |connection| endpoints::get(connection, &vault, &scope, id)).await
     }
 
     async fn endpoint_update(
@@ -118,16 +121,16 @@ impl Api for Sqlite {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
             let replacing = (id, version);
-            let (key, value) = endpoints::update(connection, &vault, &(&scope).into(), replacing, &settings, now)?;
+            let (key, value) = endpoints::update(connection, &vault, &scope, replacing, &settings, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
         .await
     }
 
     async fn endpoint_delete(&self, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<()> {
-        let scope = scope.clone();
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let key = endpoints::delete(connection, &(&scope).into(), id, now)?;
+            let key = endpoints::delete(connection, &vault, &scope, id, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value: () })
         })
         .await
@@ -142,7 +145,7 @@ impl Api for Sqlite {
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let (key, value) = endpoints::set_enabled(connection, &vault, &(&scope).into(), id, enabled, now)?;
+            let (key, value) = endpoints::set_enabled(connection, &vault, &scope, id, enabled, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
         .await
@@ -157,7 +160,7 @@ impl Api for Sqlite {
     ) -> Result<EndpointView> {
         let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let (key, value) = endpoints::rotate(connection, &vault, &(&scope).into(), id, &rotation, now)?;
+            let (key, value) = endpoints::rotate(connection, &vault, &scope, id, &rotation, now)?;
             Ok(Changed { org: scope.org, wake: vec![key], value })
         })
         .await
@@ -169,9 +172,10 @@ impl Api for Sqlite {
     }
 
     async fn api_key_create(&self, scope: &Scope, new: NewApiKey, now: Timestamp) -> Result<ApiKeyView> {
-        let org = scope.org;
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            Ok(Changed { org, wake: Vec::new(), value: keys::create(connection, org, &new, now)? })
+            let value = keys::create(connection, &vault, &scope, &new, now)?;
+            Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
         .await
     }
@@ -190,9 +194,10 @@ impl Api for Sqlite {
     }
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
-        let org = scope.org;
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            Ok(Changed { org, wake: Vec::new(), value: keys::revoke(connection, org, id, now)? })
+            let value = keys::revoke(connection, &vault, &scope, id, now)?;
+            Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
         .await
     }
@@ -221,9 +226,9 @@ impl Api for Sqlite {
     }
 
     async fn user_update(&self, scope: &Scope, id: UserId, change: UserChange, now: Timestamp) -> Result<UserView> {
-        let scope = scope.clone();
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
         self.configure(Part::Api, move |connection, _| {
-            let value = users::update(connection, &scope, id, change, now)?;
+            let value = users::update(connection, &vault, &scope, id, change, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value })
         })
         .await
@@ -252,13 +257,17 @@ impl Api for Sqlite {
         endpoints: Option<Vec<EndpointId>>,
         now: Timestamp,
     ) -> Result<Vec<DeliveryView>> {
-        let actor = scope.actor;
-        self.act(scope, now, move |moves| moves.replay(id, endpoints, actor)).await
+        self.act(scope, now, move |moves| moves.replay(id, endpoints)).await
     }
     async fn endpoint_test(&self, scope: &Scope, id: EndpointId, test: TestEvent, now: Timestamp) -> Result<EventView> {
-        let org = scope.org;
-        let endpoint =
-            self.read(Part::Api, scope.org, move |connection| moves::enabled_endpoint(connection, org, id)).await?;
+        let (vault, acting) = (self.0.vault.clone(), scope.clone());
+        // Written before it is done: an event is recorded with others, and by another part.
+        let asked = move |connection: &mut Connection, _: &mut Effects| {
+            let endpoint = moves::enabled_endpoint(connection, acting.org, id)?;
+            audit::write(connection, &vault, (&acting).into(), Act::on(Action::EndpointTested, id), now)?;
+            Ok(endpoint)
+        };
+        let endpoint = self.write(Part::Api, asked).await?;
         let recorded = self.record_test(scope, endpoint, test, now).await?;
         self.event_get(scope, recorded.id).await
     }
@@ -315,9 +324,14 @@ impl Api for Sqlite {
         self.read(Part::Api, scope.org, move |connection| rejection::get(connection, org, id)).await
     }
 
-    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
-        let scope = scope.clone();
-        self.write(Part::Api, move |connection, _| rejections::resolve(connection, &scope, id, event)).await
+    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId, now: Timestamp) -> Result<()> {
+        let (vault, scope) = (self.0.vault.clone(), scope.clone());
+        let resolve = move |connection: &mut Connection, _: &mut Effects| {
+            rejections::resolve(connection, &scope, id, event)?;
+            let act = Act::on(Action::RejectionReverified, id).with("event", event.to_string());
+            audit::write(connection, &vault, (&scope).into(), act, now)
+        };
+        self.write(Part::Api, resolve).await
     }
     async fn idempotency_begin(&self, scope: &Scope, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
         let (vault, owner) = (self.0.vault.clone(), scope.into());
@@ -336,6 +350,10 @@ impl Api for Sqlite {
             idempotency::finish(connection, &vault, owner, &claim, answer.as_ref())
         })
         .await
+    }
+
+    async fn audit_list(&self, scope: &Scope, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        self.audit_page(Part::Api, scope.org, filter, page).await
     }
 
     async fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> Result<ActivityStream> {
@@ -362,9 +380,9 @@ impl Sqlite {
         F: FnOnce(&mut Moves<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (org, handoff) = (scope.org, self.0.handoff.clone());
+        let (vault, scope, handoff) = (self.0.vault.clone(), scope.clone(), self.0.handoff.clone());
         self.write(Part::DeadLetter, move |connection, effects| {
-            act(&mut Moves { connection, effects, handoff: &*handoff, org, now })
+            act(&mut Moves { connection, effects, handoff: &*handoff, vault: &vault, scope: &scope, now })
         })
         .await
     }

@@ -50,7 +50,7 @@ impl Authorizer for Sqlite {
             self.catch_up().await?;
             entry = look();
         }
-        Ok(entry.map(|entry| entry.scope(by.0)))
+        Ok(entry.map(|entry| entry.scope(by.0).from(by.1)))
     }
 
     async fn session_find(&self, session: SessionId, now: Timestamp) -> Result<Option<PersonCaller>> {
@@ -62,23 +62,26 @@ impl Authorizer for Sqlite {
         Ok(found)
     }
 
-    async fn sign_in_request(&self, email: &Email, _from: &Origin, now: Timestamp) -> Result<bool> {
-        let (vault, email) = (self.0.vault.clone(), email.clone());
-        self.write(Part::Authorizer, move |connection, _| sign_in::request(connection, &vault, &email, now)).await
+    async fn sign_in_request(&self, email: &Email, from: &Origin, now: Timestamp) -> Result<bool> {
+        let (vault, email, from) = (self.0.vault.clone(), email.clone(), from.clone());
+        self.write(Part::Authorizer, move |connection, _| sign_in::request(connection, &vault, &email, &from, now))
+            .await
     }
 
     async fn sign_in(&self, token: &TokenHash, from: &Origin, user_agent: &str, now: Timestamp) -> Result<SignedIn> {
+        let vault = self.0.vault.clone();
         let (token, from, user_agent) = (*token, from.clone(), user_agent.to_owned());
         self.configure(Part::Authorizer, move |connection, _| {
-            let (org, value) = sign_in::enter(connection, token, &from, &user_agent, now)?;
+            let (org, value) = sign_in::enter(connection, &vault, token, &from, &user_agent, now)?;
             Ok(Changed { org, wake: Vec::new(), value })
         })
         .await
     }
 
-    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
+    async fn session_end(&self, session: SessionId, from: &Origin, now: Timestamp) -> Result<()> {
+        let (vault, from) = (self.0.vault.clone(), from.clone());
         self.configure(Part::Authorizer, move |connection, _| {
-            let org = sign_in::leave(connection, session, now)?;
+            let org = sign_in::leave(connection, &vault, session, &from, now)?;
             // That of nobody is nobody's change.
             Ok(Changed { org: org.unwrap_or(PLATFORM), wake: Vec::new(), value: () })
         })

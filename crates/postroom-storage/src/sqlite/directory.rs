@@ -26,7 +26,7 @@ use crate::engine::vault::Vault;
 use crate::receiver::Source;
 use crate::scope::PersonCaller;
 use crate::worker::{Endpoint, EndpointKey};
-use crate::{Actor, Result, Scope};
+use crate::{Actor, Origin, Result, Scope};
 
 pub(super) use load::endpoint as load_endpoint;
 
@@ -77,7 +77,14 @@ pub(super) struct Key {
 impl Entry {
     /// Proof that somebody may act for this organization.
     pub(super) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: self.is_dedicated }
+        Scope {
+            organization: self.id,
+            org: self.org,
+            slug: self.slug.clone(),
+            actor,
+            origin: Origin::default(),
+            is_dedicated: self.is_dedicated,
+        }
     }
 
     /// The source of this name.

@@ -28,6 +28,7 @@ const GRANTS: &[Grant] = &[
         .read(&["id", "org", "usr", "created_at", "expires_at", "ended_at"])
         .insert()
         .update(&["ended_at"]),
+    grant(Authorizer, "audit").read(&["org", "chain", "number", "id", "hash"]).insert(),
     // The link goes in, and only who sends it takes it out.
     grant(Authorizer, "mail").insert(),
     grant(Receiver, "organization").read(&["org", "plan", "webhook_limit", "mandrill_secret"]),
@@ -73,6 +74,7 @@ const GRANTS: &[Grant] = &[
             "revoked_at",
             "last_used_at",
             "created_at",
+            "created_by",
         ])
         .insert()
         .update(&["revoked_at"]),
@@ -115,7 +117,8 @@ const GRANTS: &[Grant] = &[
         "deleted_at",
     ]),
     grant(Api, "endpoint_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
-    grant(Api, "audit").insert(),
+    // Nobody changes or deletes an entry.
+    grant(Api, "audit").read(ALL).insert(),
     grant(Api, "idempotency").read(ALL).insert().update(ANSWER).delete(),
     grant(Api, "event").read(ALL),
     grant(Api, "attempt").read(ALL),
@@ -144,6 +147,7 @@ const GRANTS: &[Grant] = &[
     grant(DeadLetter, "replay").read(ALL).insert(),
     grant(DeadLetter, "delivery_by_endpoint").insert(),
     grant(DeadLetter, "progress").read(ALL),
+    grant(DeadLetter, "audit").read(&["org", "chain", "number", "id", "hash"]).insert(),
     grant(Platform, "organization")
         .read(&[
             "org",
@@ -156,6 +160,7 @@ const GRANTS: &[Grant] = &[
             "mandrill_fingerprint",
             "created_at",
             "updated_at",
+            "created_by",
         ])
         .insert()
         .update(&[
@@ -174,6 +179,7 @@ const GRANTS: &[Grant] = &[
     grant(Platform, "mail").read(ALL).update(&["due_at", "tries"]).delete(),
     // The source that an organization's own Mandrill secret implies.
     grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),
+    grant(Platform, "audit").read(ALL).insert(),
     grant(Platform, "usage").read(ALL).insert().update(&["count"]),
     grant(Platform, "idempotency").read(ALL).insert().update(ANSWER).delete(),
     // What is old goes.
@@ -216,7 +222,7 @@ const GRANTS: &[Grant] = &[
     grant(Copier, "source_secret").read(ALL).insert().delete(),
     grant(Copier, "endpoint").read(ALL).insert().delete(),
     grant(Copier, "endpoint_secret").read(ALL).insert().delete(),
-    grant(Copier, "audit").read(ALL).insert().delete(),
+    grant(Copier, "audit").read(ALL).insert(),
     grant(Copier, "idempotency").read(ALL).insert().delete(),
     grant(Copier, "event").read(ALL).insert(),
     grant(Copier, "attempt").read(ALL).insert(),

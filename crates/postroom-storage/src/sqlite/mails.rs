@@ -5,14 +5,17 @@ use postroom_domain::{Email, MailId, OrganizationId, Timestamp, UserId};
 use rusqlite::{Row, params};
 use tracing::warn;
 
+use super::audit;
 use super::connection::Connection;
 use super::convert::{email, moment, word};
 use super::{links, rows};
+use crate::audit::Action;
+use crate::engine::audit::{Act, INSTALLATION};
 use crate::engine::people::{self, Addressee, PLATFORM, StoredRole, TAKEN, WaitingMail};
 use crate::engine::vault::Vault;
 use crate::error::Unique;
 use crate::platform::{OutgoingMail, SuperAdminLink};
-use crate::{Actor, Error, Result};
+use crate::{Error, Result, SuperAdmin};
 
 /// Index: mail_due, its first entry.
 const DUE: &str = "select exists (select 1 from mail where due_at <= ?1)";
@@ -87,8 +90,14 @@ pub(super) fn failed(connection: &Connection, id: MailId, retry_at: Timestamp) -
 }
 
 /// A super admin, new or known, and a link.
-pub(super) fn super_admin(connection: &Connection, by: Actor, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
-    let values = params![UserId::new(now).to_bytes(), email.as_str(), email.key(), now.as_millis(), by.to_string()];
+pub(super) fn super_admin(
+    connection: &Connection,
+    vault: &Vault,
+    by: &SuperAdmin,
+    email: &Email,
+    now: Timestamp,
+) -> Result<SuperAdminLink> {
+    let values = params![UserId::new(now).to_bytes(), email.as_str(), email.key(), now.as_millis(), by.0.to_string()];
     connection.prepare_cached(ADD_SUPER_ADMIN)?.execute(values)?;
     let (usr, org, id) = rows::expect("user", connection, SUPER_ADMIN, &[&email.key()], |row| {
         Ok((row.get(0)?, row.get::<_, i64>(1)?, UserId::from_bytes(row.get(2)?)))
@@ -98,5 +107,7 @@ pub(super) fn super_admin(connection: &Connection, by: Actor, email: &Email, now
     }
     let token = SignInToken::generate();
     links::add(connection, Addressee { org, usr, organization: None }, token.hash(), Purpose::SignIn, now)?;
+    let act = Act::on(Action::SuperAdminInvited, id).with("email", email.as_str());
+    audit::write(connection, vault, by.acting_in(INSTALLATION), act, now)?;
     Ok(SuperAdminLink { user: id, token, expires_at: now + Purpose::SignIn.life() })
 }

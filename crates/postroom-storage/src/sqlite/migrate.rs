@@ -28,7 +28,8 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = &migrations!["0001_configuration", "0002_log", "0003_tenants", "0004_people"];
+const MIGRATIONS: &[Migration] =
+    &migrations!["0001_configuration", "0002_log", "0003_tenants", "0004_people", "0005_audit"];
 
 /// By primary keys.
 const REGISTERED: &str = "select organization.id, organization.slug, url, initialize from tenants \

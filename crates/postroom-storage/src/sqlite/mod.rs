@@ -6,6 +6,7 @@
 //! ([`directory`]). One server has the directory at a time; commands change configuration beside it.
 
 mod api;
+mod audit;
 mod authorizer;
 mod configuration;
 mod connection;

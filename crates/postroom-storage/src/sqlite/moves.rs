@@ -4,6 +4,7 @@
 use postroom_domain::{DeliveryId, EndpointId, EventId, Timestamp};
 use rusqlite::Row;
 
+use super::audit;
 use super::connection::Connection;
 use super::exceptions;
 use super::reads::delivery;
@@ -11,10 +12,13 @@ use super::reads::event;
 use super::rows;
 use super::writer::Effects;
 use crate::api::DeliveryView;
+use crate::audit::Action;
+use crate::engine::audit::Act;
 use crate::engine::log::{EventRow, Exception, ExceptionState};
 use crate::engine::moves::{self, Again, Target};
+use crate::engine::vault::Vault;
 use crate::worker::{DeliveryKey, EndpointKey};
-use crate::{Actor, Handoff, Result};
+use crate::{Handoff, Result, Scope};
 
 /// By the unique index on id.
 const BY_ID: &str = "select endpoint, id, number, disabled_reason is not null, deleted_at is not null from endpoint \
@@ -38,7 +42,8 @@ pub(super) struct Moves<'a> {
     pub(super) connection: &'a Connection,
     pub(super) effects: &'a mut Effects,
     pub(super) handoff: &'a dyn Handoff,
-    pub(super) org: i64,
+    pub(super) vault: &'a Vault,
+    pub(super) scope: &'a Scope,
     pub(super) now: Timestamp,
 }
 
@@ -62,39 +67,38 @@ pub(super) fn enabled_endpoint(connection: &Connection, org: i64, id: EndpointId
 impl Moves<'_> {
     /// Tries a failed delivery now; a dead letter begins its schedule anew.
     pub(super) fn retry(&mut self, id: DeliveryId) -> Result<DeliveryView> {
-        let key = delivery::key(self.connection, self.org, id)?;
+        let key = delivery::key(self.connection, self.scope.org, id)?;
         let status = self.view(id)?.status;
-        match moves::retry(status, exceptions::find(self.connection, key)?)? {
+        let view = match moves::retry(status, exceptions::find(self.connection, key)?)? {
             Again::Anew(dead) => self.begin_anew(id, key, &dead),
             Again::Now(waiting) => {
                 self.target(key.endpoint)?.check()?;
                 let due_now = Exception { due_at: self.now, ..waiting };
                 self.put(id, key, ExceptionState::Waiting, &due_now)
             }
-        }
+        }?;
+        self.note(Act::on(Action::DeliveryRetried, id))?;
+        Ok(view)
     }
 
     /// A dead letter waits again.
     pub(super) fn requeue(&mut self, id: DeliveryId) -> Result<DeliveryView> {
         let (key, dead) = self.dead_letter(id)?;
+        self.note(Act::on(Action::DeadLetterRequeued, id))?;
         self.begin_anew(id, key, &dead)
     }
 
     /// A dead letter is not needed any more.
     pub(super) fn discard(&mut self, id: DeliveryId) -> Result<DeliveryView> {
         let (key, dead) = self.dead_letter(id)?;
+        self.note(Act::on(Action::DeadLetterDiscarded, id))?;
         let discarded = Exception { state: ExceptionState::Discarded, since: self.now, ..dead };
         self.put(id, key, ExceptionState::DeadLetter, &discarded)
     }
 
     /// Sends an event again: a new run for each endpoint, or for each it went to that is still there.
-    pub(super) fn replay(
-        &mut self,
-        id: EventId,
-        endpoints: Option<Vec<EndpointId>>,
-        actor: Actor,
-    ) -> Result<Vec<DeliveryView>> {
-        let event = event::find(self.connection, self.org, id)?;
+    pub(super) fn replay(&mut self, id: EventId, endpoints: Option<Vec<EndpointId>>) -> Result<Vec<DeliveryView>> {
+        let event = event::find(self.connection, self.scope.org, id)?;
         let targets = match endpoints {
             Some(ids) => self.named(ids)?,
             None => self.still_there(&event)?,
@@ -102,18 +106,23 @@ impl Moves<'_> {
         let mut views = Vec::with_capacity(targets.len());
         for target in targets {
             target.check()?;
-            let run = self.new_run(&event, target.key, actor)?;
+            let run = self.new_run(&event, target.key)?;
             let key = DeliveryKey { event: event.key, endpoint: target.key, run };
-            let waiting = Exception::untried(self.org, self.now, self.now);
+            let waiting = Exception::untried(self.scope.org, self.now, self.now);
             exceptions::put(self.connection, self.effects, key, None, &waiting)?;
             self.effects.wake(target.key);
             views.push(self.view(DeliveryId { event: id, endpoint_number: target.number, run })?);
         }
+        self.note(Act::on(Action::EventReplayed, id).deliveries(&views))?;
         Ok(views)
     }
 
+    fn note(&self, act: Act) -> Result<()> {
+        audit::write(self.connection, self.vault, self.scope.into(), act, self.now)
+    }
+
     fn dead_letter(&self, id: DeliveryId) -> Result<(DeliveryKey, Exception)> {
-        let key = delivery::key(self.connection, self.org, id)?;
+        let key = delivery::key(self.connection, self.scope.org, id)?;
         Ok((key, moves::dead_letter(exceptions::find(self.connection, key)?)?))
     }
 
@@ -136,17 +145,17 @@ impl Moves<'_> {
     }
 
     fn view(&self, id: DeliveryId) -> Result<DeliveryView> {
-        delivery::view(self.connection, self.handoff, self.org, id)
+        delivery::view(self.connection, self.handoff, self.scope.org, id)
     }
 
     fn target(&self, key: EndpointKey) -> Result<Target> {
-        rows::expect("endpoint", self.connection, BY_KEY, &[&self.org, &key.0], read)
+        rows::expect("endpoint", self.connection, BY_KEY, &[&self.scope.org, &key.0], read)
     }
 
     fn named(&self, ids: Vec<EndpointId>) -> Result<Vec<Target>> {
         let mut targets: Vec<Target> = Vec::with_capacity(ids.len());
         for id in ids {
-            let target = rows::expect("endpoint", self.connection, BY_ID, &[&self.org, &id.to_bytes()], read)?;
+            let target = rows::expect("endpoint", self.connection, BY_ID, &[&self.scope.org, &id.to_bytes()], read)?;
             if !targets.iter().any(|known| known.key == target.key) {
                 targets.push(target);
             }
@@ -168,11 +177,11 @@ impl Moves<'_> {
         Ok(targets)
     }
 
-    fn new_run(&self, event: &EventRow, endpoint: EndpointKey, actor: Actor) -> Result<u16> {
+    fn new_run(&self, event: &EventRow, endpoint: EndpointKey) -> Result<u16> {
         let key = (event.key.seq(), endpoint.0);
         let last: u16 = self.connection.prepare_cached(LAST_RUN)?.query_row(key, |row| row.get(0))?;
         let run = moves::next_run(last)?;
-        let values = (event.key.seq(), endpoint.0, run, self.now.as_millis(), actor.to_string());
+        let values = (event.key.seq(), endpoint.0, run, self.now.as_millis(), self.scope.actor.to_string());
         self.connection.prepare_cached(ADD_RUN)?.execute(values)?;
         self.connection.prepare_cached(LIST_RUN)?.execute((endpoint.0, event.key.seq(), run))?;
         Ok(run)

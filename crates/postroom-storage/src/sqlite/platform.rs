@@ -5,20 +5,21 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 
-use super::configuration::endpoints::Owner;
 use super::configuration::{endpoints, keys, organizations};
 use super::connection::Connection;
 use super::grants::Part;
 use super::reads::{gauges, idempotency};
 use super::writer::Effects;
-use super::{Changed, Sqlite, mails, retention};
+use super::{Changed, Sqlite, audit, mails, retention};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::engine::audit::{By, INSTALLATION, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::engine::page;
 use crate::platform::{
     Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
 };
-use crate::{Platform, Result, Scope, SuperAdmin};
+use crate::{Origin, Platform, Result, Scope, SuperAdmin};
 
 /// Reads that are no organization's share one's turns.
 const EVERYBODY: i64 = 0;
@@ -28,27 +29,25 @@ impl Platform for Sqlite {
     async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
         let vault = self.0.vault.clone();
         self.configure(Part::Platform, move |connection, _| {
-            let (org, organization) = organizations::create(connection, &vault, &new.organization, now)?;
+            let (scope, organization) = organizations::create(connection, &vault, &by, &new.organization, now)?;
             // The organization is the super admin's; what is made inside of it is the organization's own.
             connection.act_as(Part::Api);
-            let api_key = keys::create(connection, org, &new.api_key, now)?;
-            let owner = Owner { org, organization: organization.id };
+            let api_key = keys::create(connection, &vault, &scope, &new.api_key, now)?;
             let endpoint = match &new.endpoint {
-                Some(endpoint) => Some(endpoints::create(connection, &vault, &owner, endpoint, now)?),
+                Some(endpoint) => Some(endpoints::create(connection, &vault, &scope, endpoint, now)?),
                 None => None,
             };
-            let slug = organization.slug.as_str().into();
-            let scope = Scope { organization: organization.id, org, slug, actor: by.0, is_dedicated: false };
+            let org = scope.org;
             Ok(Changed { org, wake: Vec::new(), value: Tenant { organization, scope, api_key, endpoint } })
         })
         .await
     }
 
-    async fn organization_create(&self, _by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
+    async fn organization_create(&self, by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
         let vault = self.0.vault.clone();
         self.configure(Part::Platform, move |connection, _| {
-            let (org, organization) = organizations::create(connection, &vault, &new, now)?;
-            Ok(Changed { org, wake: Vec::new(), value: organization })
+            let (scope, organization) = organizations::create(connection, &vault, &by, &new, now)?;
+            Ok(Changed { org: scope.org, wake: Vec::new(), value: organization })
         })
         .await
     }
@@ -72,14 +71,14 @@ impl Platform for Sqlite {
 
     async fn organization_update(
         &self,
-        _by: SuperAdmin,
+        by: SuperAdmin,
         id: OrganizationId,
         change: OrganizationChange,
         now: Timestamp,
     ) -> Result<Organization> {
         let vault = self.0.vault.clone();
         self.configure(Part::Platform, move |connection, _| {
-            let (org, organization) = organizations::update(connection, &vault, id, change, now)?;
+            let (org, organization) = organizations::update(connection, &vault, &by, id, change, now)?;
             Ok(Changed { org, wake: Vec::new(), value: organization })
         })
         .await
@@ -92,7 +91,31 @@ impl Platform for Sqlite {
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
         let change = OrganizationChange { name: Some(name), ..OrganizationChange::default() };
-        self.organization_update(SuperAdmin(scope.actor), scope.organization, change, now).await
+        let by = SuperAdmin(scope.actor, scope.origin.clone());
+        self.organization_update(by, scope.organization, change, now).await
+    }
+
+    async fn audit_list(&self, _by: SuperAdmin, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        self.audit_page(Part::Platform, INSTALLATION, filter, page).await
+    }
+
+    async fn access_refused(
+        &self,
+        scope: Option<&Scope>,
+        from: &Origin,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Result<()> {
+        let (vault, scope, from) = (self.0.vault.clone(), scope.cloned(), from.clone());
+        let note = move |connection: &mut Connection, _: &mut Effects| {
+            let by = scope.as_ref().map_or(By::nobody(&from), By::from);
+            audit::write(connection, &vault, by, refused(&refusal), now)
+        };
+        self.write(Part::Platform, note).await
+    }
+
+    async fn audit_verify(&self, _by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>> {
+        self.audit_check(organization).await
     }
 
     async fn idempotency_begin(&self, _by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {
@@ -116,8 +139,8 @@ impl Platform for Sqlite {
     }
 
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
-        let email = email.clone();
-        self.write(Part::Platform, move |connection, _| mails::super_admin(connection, by.0, &email, now)).await
+        let (vault, email) = (self.0.vault.clone(), email.clone());
+        self.write(Part::Platform, move |connection, _| mails::super_admin(connection, &vault, &by, &email, now)).await
     }
 
     async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {

@@ -17,7 +17,7 @@ macro_rules! select_organization {
     ($where:literal) => {
         concat!(
             "select org, id, slug, name, plan, webhook_limit, is_active, mandrill_fingerprint is not null, created_at, \
-             updated_at from organization ",
+             updated_at, created_by from organization ",
             $where
         )
     };
@@ -37,6 +37,7 @@ impl OrganizationRow {
             has_mandrill_secret: row.get(7)?,
             created_at: moment(row, 8)?,
             updated_at: moment(row, 9)?,
+            created_by: row.get(10)?,
         })
     }
 }
@@ -45,7 +46,8 @@ impl OrganizationRow {
 macro_rules! select_key {
     ($where:literal) => {
         concat!(
-            "select id, name, scopes, last_four, expires_at, revoked_at, last_used_at, created_at from api_key ",
+            "select id, name, scopes, last_four, expires_at, revoked_at, last_used_at, created_at, created_by \
+             from api_key ",
             $where
         )
     };
@@ -63,6 +65,7 @@ impl KeyRow {
             revoked_at: moment_or_none(row, 5)?,
             last_used_at: moment_or_none(row, 6)?,
             created_at: moment(row, 7)?,
+            created_by: row.get(8)?,
         })
     }
 }
@@ -100,7 +103,8 @@ impl UserRow {
 macro_rules! select_source {
     ($where:literal) => {
         concat!(
-            "select source, id, name, provider, options, is_active, is_implied, created_at, updated_at from source ",
+            "select source, id, name, provider, options, is_active, is_implied, created_at, updated_at, created_by \
+             from source ",
             $where
         )
     };
@@ -117,6 +121,7 @@ impl SourceRow {
             is_implied: row.get(6)?,
             created_at: moment(row, 7)?,
             updated_at: moment(row, 8)?,
+            created_by: row.get(9)?,
         })
     }
 }
@@ -127,7 +132,7 @@ macro_rules! select_endpoint {
         concat!(
             "select endpoint, id, number, url, description, event_types, source_ids, filter, retry_schedule, timeout_ms, \
              rate_limit, headers, signature, disabled_reason, disabled_at, created_at, updated_at, deleted_at, \
-             version from endpoint ",
+             version, created_by from endpoint ",
             $where
         )
     };
@@ -163,6 +168,7 @@ impl EndpointRow {
             created_at: moment(row, 15)?,
             updated_at: moment(row, 16)?,
             is_deleted: row.get::<_, Option<i64>>(17)?.is_some(),
+            created_by: row.get(19)?,
         })
     }
 }

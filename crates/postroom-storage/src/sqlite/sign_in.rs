@@ -4,11 +4,14 @@ use postroom_domain::sign_in::{Purpose, SESSION_LIFE};
 use postroom_domain::{Email, OrganizationId, SessionId, Timestamp, TokenHash, UserId};
 use rusqlite::{Row, params};
 
+use super::audit;
 use super::connection::Connection;
 use super::convert::{email, moment_or_none, word};
 use super::{links, rows};
 use crate::Result;
+use crate::audit::Action;
 use crate::authorizer::SignedIn;
+use crate::engine::audit::{Act, By, by_user};
 use crate::engine::people::{self, Entrant, LINKS, NO_LINK, SESSIONS};
 use crate::engine::vault::Vault;
 use crate::scope::Origin;
@@ -50,8 +53,8 @@ const TRIM: &str = "update session set ended_at = ?3 where id in (select id from
 const BEGIN: &str = "insert into session (id, org, usr, created_at, expires_at, address, user_agent) \
      values (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-/// By primary key.
-const OWNER: &str = "select org from session where id = ?1";
+/// By primary keys.
+const OWNER: &str = "select user.org, user.id from session join user on user.usr = session.usr where session.id = ?1";
 
 /// By primary key.
 const END: &str = "update session set ended_at = ?2 where id = ?1 and ended_at is null";
@@ -73,18 +76,28 @@ impl Entrant {
 }
 
 /// Makes a link and its mail, if whoever has the address may sign in. Says whether.
-pub(super) fn request(connection: &Connection, vault: &Vault, email: &Email, now: Timestamp) -> Result<bool> {
+pub(super) fn request(
+    connection: &Connection,
+    vault: &Vault,
+    email: &Email,
+    from: &Origin,
+    now: Timestamp,
+) -> Result<bool> {
     let Some(entrant) = rows::one(connection, BY_EMAIL, &[&email.key()], Entrant::read)? else { return Ok(false) };
     if !entrant.may_sign_in(now) || links::made_lately(connection, entrant.usr, now)? >= LINKS {
         return Ok(false);
     }
     links::send(connection, vault, entrant.addressee(), Purpose::SignIn, now)?;
+    // Who has only the address has proved nothing.
+    let by = By { org: entrant.org, ..By::nobody(from) };
+    audit::write(connection, vault, by, Act::on(Action::UserLinkSent, entrant.id), now)?;
     Ok(true)
 }
 
 /// Uses a token up and begins a session. Says in which organization, too.
 pub(super) fn enter(
     connection: &Connection,
+    vault: &Vault,
     token: TokenHash,
     from: &Origin,
     user_agent: &str,
@@ -112,12 +125,25 @@ pub(super) fn enter(
         from.address.map(|address| address.to_string()),
         people::user_agent(user_agent),
     ])?;
+    let act = Act::on(Action::UserSignedIn, entrant.id).with("session", session.to_string());
+    audit::write(connection, vault, by_user(org, entrant.id, from), act, now)?;
     Ok((org, entrant.signed_in(session, expires_at)))
 }
 
 /// Ends a session. Says of which organization it was, if there is one.
-pub(super) fn leave(connection: &Connection, session: SessionId, now: Timestamp) -> Result<Option<i64>> {
+pub(super) fn leave(
+    connection: &Connection,
+    vault: &Vault,
+    session: SessionId,
+    from: &Origin,
+    now: Timestamp,
+) -> Result<Option<i64>> {
     let id = session.to_bytes();
-    connection.prepare_cached(END)?.execute((id, now.as_millis()))?;
-    Ok(rows::one(connection, OWNER, &[&id], |row| row.get(0))?)
+    let has_ended = connection.prepare_cached(END)?.execute((id, now.as_millis()))? > 0;
+    let owner = rows::one(connection, OWNER, &[&id], |row| Ok((row.get(0)?, UserId::from_bytes(row.get(1)?))))?;
+    if let Some((org, user)) = owner.filter(|_| has_ended) {
+        let act = Act::on(Action::UserSignedOut, user).with("session", session.to_string());
+        audit::write(connection, vault, by_user(org, user, from), act, now)?;
+    }
+    Ok(owner.map(|(org, _)| org))
 }

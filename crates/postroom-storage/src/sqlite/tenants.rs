@@ -24,7 +24,7 @@ use crate::cells::registry::{Cell, OrganizationCopy, Registry, TenantRow, Tenant
 use crate::engine::vault::Vault;
 use crate::error::Unique;
 use crate::platform::{NewOrganization, NewTenant, Organization, OrganizationChange};
-use crate::{Error, Handoff, Result, SuperAdmin};
+use crate::{Error, Handoff, Result, Scope, SuperAdmin};
 
 /// Below the data directory.
 const DIRECTORY: &str = "tenants";
@@ -168,11 +168,11 @@ impl Registry for Embedded {
         self.engine.0.readers.read(Part::Platform, read).await
     }
 
-    async fn tenant_begin(&self, _by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
-        let (vault, new) = (self.engine.0.vault.clone(), new.organization.clone());
+    async fn tenant_begin(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
+        let (vault, by, new) = (self.engine.0.vault.clone(), by.clone(), new.organization.clone());
         self.engine
             .configure(Part::Platform, move |connection, _| {
-                let (org, cell) = begin(connection, &vault, new, now)?;
+                let (org, cell) = begin(connection, &vault, &by, new, now)?;
                 let value = rows::expect("tenant", connection, BY_CELL, &[&cell], TenantRow::read)?;
                 Ok(Changed { org, wake: Vec::new(), value })
             })
@@ -188,21 +188,22 @@ impl Registry for Embedded {
     async fn tenant_finish(
         &self,
         tenant: &TenantRow,
+        scope: &Scope,
         new: &NewTenant,
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)> {
-        let (cell, begun, org, id) = (tenant.cell, tenant.begun, tenant.org, tenant.organization);
-        let api_key = new.api_key.clone();
+        let (cell, begun, scope) = (tenant.cell, tenant.begun, scope.clone());
+        let (vault, api_key) = (self.engine.0.vault.clone(), new.api_key.clone());
         self.engine
             .configure(Part::Platform, move |connection, _| {
                 if connection.prepare_cached(FINISH)?.execute((cell, begun))? == 0 {
                     return Err(Error::Taken { field: Unique::OrganizationSlug });
                 }
                 changed(connection)?;
-                let organization = organizations::get(connection, id, now)?;
+                let organization = organizations::get(connection, scope.organization, now)?;
                 connection.act_as(Part::Api);
-                let api_key = keys::create(connection, org, &api_key, now)?;
-                Ok(Changed { org, wake: Vec::new(), value: (organization, api_key) })
+                let api_key = keys::create(connection, &vault, &scope, &api_key, now)?;
+                Ok(Changed { org: scope.org, wake: Vec::new(), value: (organization, api_key) })
             })
             .await
     }
@@ -255,7 +256,13 @@ impl Registry for Embedded {
 }
 
 /// The organization and its row; or those that are there and not complete, as they are asked for now.
-fn begin(connection: &Connection, vault: &Vault, new: NewOrganization, now: Timestamp) -> Result<(i64, u32)> {
+fn begin(
+    connection: &Connection,
+    vault: &Vault,
+    by: &SuperAdmin,
+    new: NewOrganization,
+    now: Timestamp,
+) -> Result<(i64, u32)> {
     let unfinished = rows::one(connection, UNFINISHED, &[&new.slug], TenantRow::read)?;
     if let Some(tenant) = &unfinished {
         let change = OrganizationChange {
@@ -266,11 +273,11 @@ fn begin(connection: &Connection, vault: &Vault, new: NewOrganization, now: Time
             mandrill_webhook_secret: Some(new.mandrill_webhook_secret),
             slug: None,
         };
-        organizations::update(connection, vault, tenant.organization, change, now)?;
+        organizations::update(connection, vault, by, tenant.organization, change, now)?;
         connection.prepare_cached(BEGIN_AGAIN)?.execute([tenant.cell])?;
         return Ok((tenant.org, tenant.cell));
     }
-    let (org, _) = organizations::create(connection, vault, &new, now)?;
+    let (Scope { org, .. }, _) = organizations::create(connection, vault, by, &new, now)?;
     let id = TenantId::new(now);
     let url = format!("{DIRECTORY}/{id}");
     connection.prepare_cached(INSERT)?.execute((id.to_bytes(), org, new.name, url, DATABASE_FILE))?;

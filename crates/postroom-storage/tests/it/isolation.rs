@@ -11,7 +11,7 @@ use postroom_storage::api::{DeliveryFilter, EventFilter, Rotation, SourceChange,
 use crate::support::{EXHAUSTED, Harness, Room, new_key, new_rejection, new_source, page, settings, settlement};
 
 /// Methods that take no id of a thing: they make one, list one's own, or belong to a key of the caller's own choice.
-const WITHOUT_ID: [&str; 15] = [
+const WITHOUT_ID: [&str; 16] = [
     "source_create",
     "source_list",
     "endpoint_create",
@@ -26,6 +26,7 @@ const WITHOUT_ID: [&str; 15] = [
     "user_list",
     "idempotency_begin",
     "idempotency_finish",
+    "audit_list",
     "activity",
 ];
 
@@ -82,7 +83,7 @@ pub async fn no_method_finds_what_belongs_to_another_organization<H: Harness>() 
         dead_letter_requeue(delivery, now),
         dead_letter_discard(delivery, now),
         rejection_get(rejection),
-        rejection_resolve(rejection, own_event),
+        rejection_resolve(rejection, own_event, now),
         api_key_get(key),
         api_key_revoke(key, now),
     }
@@ -120,9 +121,9 @@ pub async fn a_rejection_becomes_an_event_of_its_own_organization_only<H: Harnes
     let id = room.storage.receiver.rejection_record(rejection).await.unwrap().unwrap();
     let (own, foreign) = (room.send(&mine, "a").await.id, room.send(&other, "a").await.id);
     for unknown in [foreign, EventId::new(room.now())] {
-        assert!(crate::support::is_not_found(api.rejection_resolve(&mine.scope, id, unknown).await));
+        assert!(crate::support::is_not_found(api.rejection_resolve(&mine.scope, id, unknown, room.now()).await));
     }
-    api.rejection_resolve(&mine.scope, id, own).await.unwrap();
+    api.rejection_resolve(&mine.scope, id, own, room.now()).await.unwrap();
     assert_eq!(api.rejection_get(&mine.scope, id).await.unwrap().0.event, Some(own));
 }
 

@@ -2,6 +2,7 @@
 //!
 //! An engine joins with one line at the end of this file.
 
+mod auditing;
 mod configuration;
 mod copying;
 mod dedicated;
@@ -99,6 +100,13 @@ macro_rules! suite {
                 no_method_finds_what_belongs_to_another_organization,
                 a_rejection_becomes_an_event_of_its_own_organization_only,
                 a_source_under_attack_keeps_what_is_within_its_rate,
+            ],
+            auditing: [
+                every_act_leaves_one_entry_and_no_secret,
+                entries_are_found_by_what_they_say_and_read_in_pages,
+                what_is_of_no_organization_has_a_chain_of_its_own,
+                what_is_not_done_leaves_no_entry,
+                many_who_write_at_once_make_one_chain,
             ],
             keeping: [
                 an_old_event_goes_with_all_that_is_of_it_unless_a_delivery_waits,

@@ -279,8 +279,11 @@ pub async fn a_repeated_request_gets_the_answer_of_the_first<H: Harness>() {
     assert!(matches!(begin(&acme.scope, 2).await.unwrap(), Idempotency::New), "a day later");
 
     let (platform, by) = (&room.storage.platform, SuperAdmin::by_operator());
-    assert!(matches!(platform.idempotency_begin(by, claim("k", 1), room.now()).await.unwrap(), Idempotency::New));
-    platform.idempotency_finish(by, claim("k", 1), Some(answer), room.now()).await.unwrap();
+    assert!(matches!(
+        platform.idempotency_begin(by.clone(), claim("k", 1), room.now()).await.unwrap(),
+        Idempotency::New
+    ));
+    platform.idempotency_finish(by.clone(), claim("k", 1), Some(answer), room.now()).await.unwrap();
     let again = platform.idempotency_begin(by, claim("k", 1), room.now()).await.unwrap();
     assert!(matches!(again, Idempotency::Answered(_)));
 }

@@ -54,6 +54,9 @@ struct ApiKeyJson {
     last_used_at: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// Who made it: the id of a user or an API key, `super_admin` or `operator`; null when that is not known.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 impl From<ApiKeyView> for ApiKeyJson {
@@ -67,6 +70,7 @@ impl From<ApiKeyView> for ApiKeyJson {
             revoked_at: view.revoked_at,
             last_used_at: view.last_used_at,
             created_at: view.created_at,
+            created_by: view.created_by,
         }
     }
 }

@@ -81,6 +81,9 @@ pub(super) struct EndpointJson {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// Who made it: the id of a user or an API key, `super_admin` or `operator`; null when that is not known.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 /// How long one secret of an endpoint signs.
@@ -121,6 +124,7 @@ impl From<EndpointView> for EndpointJson {
             disabled_at: view.disabled_at,
             secret_history: view.secrets.into_iter().map(SecretPeriodJson::from).collect(),
             created_at: view.created_at,
+            created_by: view.created_by,
             updated_at: view.updated_at,
         }
     }

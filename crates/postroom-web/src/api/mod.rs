@@ -4,6 +4,7 @@
 //! refuse unknown fields, because a typing slip must not be silence.
 
 mod api_keys;
+mod audit_logs;
 mod deliveries;
 mod endpoint_input;
 mod endpoints;
@@ -36,5 +37,6 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         .merge(deliveries::router())
         .merge(api_keys::router())
         .merge(users::router())
+        .merge(audit_logs::router())
         .merge(stream::router())
 }

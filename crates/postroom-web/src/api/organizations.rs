@@ -49,6 +49,9 @@ pub(super) struct OrganizationJson {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// Who made it: the id of a user or an API key, `super_admin` or `operator`; null when that is not known.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 /// Decides how many events a month an organization may have accepted.
@@ -76,6 +79,7 @@ impl From<Organization> for OrganizationJson {
             is_active: view.is_active,
             has_mandrill_webhook_secret: view.has_mandrill_webhook_secret,
             created_at: view.created_at,
+            created_by: view.created_by,
             updated_at: view.updated_at,
         }
     }

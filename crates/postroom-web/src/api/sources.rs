@@ -58,6 +58,9 @@ struct SourceJson {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// Who made it: the id of a user or an API key, `super_admin` or `operator`; null when that is not known.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 impl SourceJson {
@@ -72,6 +75,7 @@ impl SourceJson {
             active_secret_count: view.active_secrets,
             secret_updated_at: view.secret_updated_at,
             created_at: view.created_at,
+            created_by: view.created_by,
             updated_at: view.updated_at,
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Method};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::{OrganizationId, Role, SessionId};
 use postroom_storage::scope::{KeyCaller, PersonCaller, PersonIs};
-use postroom_storage::{Scope, SuperAdmin};
+use postroom_storage::{Origin, Scope, SuperAdmin};
 
 use super::credential::{Credential, credential, invalid};
 use crate::app::{AdminToken, Shared, State};
@@ -16,6 +16,7 @@ use crate::client::ClientAddress;
 use crate::pages;
 use crate::permission::{self, Permission, SuperAdminMay, permission};
 use crate::problem::{Answer, Code, Problem};
+use crate::{origin, refusals};
 
 /// The header by which a super admin names an organization.
 pub(crate) const ORGANIZATION: HeaderName = HeaderName::from_static("postroom-organization");
@@ -48,12 +49,24 @@ pub(crate) enum Acts<'a> {
 }
 
 impl Caller {
+    /// The same, acting from there.
+    fn from(self, origin: &Origin) -> Self {
+        let from = || origin.clone();
+        match self {
+            Self::Key(key, hash) => Self::Key(KeyCaller { scope: key.scope.from(from()), ..key }, hash),
+            Self::Person(person) => Self::Person(Person { scope: person.scope.from(from()), ..person }),
+            Self::SuperAdmin(proof, scope, session) => {
+                Self::SuperAdmin(proof.from(from()), scope.map(|scope| scope.from(from())), session)
+            }
+        }
+    }
+
     pub fn acts(&self) -> Acts<'_> {
         match self {
             Self::Key(KeyCaller { scope, .. }, _)
             | Self::Person(Person { scope, .. })
             | Self::SuperAdmin(_, Some(scope), _) => Acts::In(scope),
-            Self::SuperAdmin(proof, None, _) => Acts::OnPlatform(*proof),
+            Self::SuperAdmin(proof, None, _) => Acts::OnPlatform(proof.clone()),
         }
     }
 
@@ -90,7 +103,7 @@ impl Caller {
     pub fn super_admin(&self) -> Option<SuperAdmin> {
         match self {
             Self::Key(..) | Self::Person(_) => None,
-            Self::SuperAdmin(proof, ..) => Some(*proof),
+            Self::SuperAdmin(proof, ..) => Some(proof.clone()),
         }
     }
 }
@@ -138,9 +151,19 @@ pub(crate) async fn authorize(
 ) -> Answer<Response> {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(needed) = permission(request.method(), path) else { return other_method(request.method(), path) };
+    let (method, origin) = (request.method(), origin::origin(request.extensions()));
+    let refused = async |scope: Option<&Scope>, problem: Problem| {
+        refusals::note(&state, scope, &origin, format!("{method} {path}"), &problem).await;
+        problem
+    };
     let address = ClientAddress::of_request(request.extensions());
-    let proven = prove(&state, address, request.method(), request.headers()).await;
-    let caller = permit(proven.map_err(|problem| counted(&state, address, problem))?, needed)?;
+    let caller = match prove(&state, address, method, request.headers()).await {
+        Ok(caller) => caller.from(&origin),
+        Err(problem) => return Err(counted(&state, address, refused(None, problem).await)),
+    };
+    if let Err(problem) = permit(&caller, needed) {
+        return Err(refused(caller.scope(), problem).await);
+    }
     if let Some(organization) = caller.organization() {
         tracing::Span::current().record("organization.id", tracing::field::display(organization));
     }
@@ -156,18 +179,18 @@ fn other_method(method: &Method, path: &str) -> Answer<Response> {
 }
 
 /// Whether a caller may use a route.
-fn permit(caller: Caller, needed: &Permission) -> Answer<Caller> {
-    match &caller {
+fn permit(caller: &Caller, needed: &Permission) -> Answer<()> {
+    match caller {
         Caller::Key(key, _) => match needed.key {
-            Some(scope) if key.may(scope) => Ok(caller),
+            Some(scope) if key.may(scope) => Ok(()),
             Some(scope) => Err(lacks(scope)),
             None => Err(only(needed)),
         },
-        Caller::Person(person) if needed.person.is_some_and(|least| person.role >= least) => Ok(caller),
+        Caller::Person(person) if needed.person.is_some_and(|least| person.role >= least) => Ok(()),
         Caller::Person(_) => Err(only(needed)),
         Caller::SuperAdmin(_, scope, _) => match needed.super_admin {
-            SuperAdminMay::Anywhere => Ok(caller),
-            SuperAdminMay::InOrganization if scope.is_some() => Ok(caller),
+            SuperAdminMay::Anywhere => Ok(()),
+            SuperAdminMay::InOrganization if scope.is_some() => Ok(()),
             SuperAdminMay::InOrganization => Err(organization_required()),
             SuperAdminMay::Never => {
                 let detail = "a super admin may not see an organization's secrets; ask an admin of the organization";
@@ -239,7 +262,7 @@ async fn enter(
     organization: Option<&str>,
 ) -> Answer<Caller> {
     let Some(named) = organization else { return Ok(Caller::SuperAdmin(proof, None, session)) };
-    let scope = state.app.storage.authorizer.organization_enter(proof, named).await?;
+    let scope = state.app.storage.authorizer.organization_enter(proof.clone(), named).await?;
     let scope = scope.ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
     Ok(Caller::SuperAdmin(proof, Some(scope), session))
 }

@@ -20,6 +20,7 @@ use crate::extract::auth::signed_in;
 use crate::extract::credential::credential;
 use crate::problem::fields::Errors;
 use crate::problem::{Answer, Code, Problem};
+use crate::refusals;
 
 /// What storage keeps of a `User-Agent`, in bytes.
 const USER_AGENT_MAX: usize = 256;
@@ -116,10 +117,14 @@ async fn verify_link(
     let invalid = || state.rates.wrong_credential(address, now, Problem::of(Code::SignInLinkInvalid));
     let token = SignInToken::parse(&link.token).ok_or_else(invalid)?;
     let signed_in = state.app.storage.authorizer.sign_in(&token.hash(), &origin, user_agent(&headers), now).await;
-    let session = signed_in.map_err(|error| match error {
-        postroom_storage::Error::NotFound { .. } => invalid(),
-        other => other.into(),
-    })?;
+    let session = match signed_in {
+        Err(postroom_storage::Error::NotFound { .. }) => {
+            let problem = invalid();
+            refusals::note(&state, None, &origin, "POST /api/auth/verify-magic-link".to_owned(), &problem).await;
+            return Err(problem);
+        }
+        other => other?,
+    };
     answer(&state, session, now)
 }
 
@@ -149,8 +154,13 @@ fn user_agent(headers: &HeaderMap) -> &str {
 /// End the session that the request shows, at once and everywhere. The browser's cookie is taken away.
 #[utoipa::path(post, path = "/api/auth/logout", tag = "signing in",
     responses((status = 204, description = "The session has ended")))]
-async fn logout(State(state): State<Shared>, method: Method, headers: HeaderMap) -> Answer<Response> {
+async fn logout(
+    State(state): State<Shared>,
+    CameFrom(origin): CameFrom,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let person = signed_in(&state, credential(&state.site, &method, &headers)?).await?;
-    state.app.storage.authorizer.session_end(person.session, state.now()).await?;
+    state.app.storage.authorizer.session_end(person.session, &origin, state.now()).await?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, state.site.no_cookie())]).into_response())
 }

@@ -58,10 +58,17 @@ fn expected(who: Who, method: &str, path: &str) -> Option<&'static str> {
     let platform = path == "/v1/tenants"
         || path == "/v1/organizations"
         || path == "/v1/organizations/{id}" && matches!(method, "PUT" | "DELETE");
-    let without_organization = path.starts_with("/v1/organizations") || path.starts_with("/v1/providers") || platform;
+    let without_organization = path.starts_with("/v1/organizations")
+        || path.starts_with("/v1/providers")
+        || path == "/v1/audit-logs"
+        || platform;
     let secret = path.ends_with("/secret");
     let publish = method == "POST" && matches!(path, "/v1/events" | "/v1/events/batch");
-    let admins = secret || platform || path.starts_with("/v1/api-keys") || path.starts_with("/v1/users");
+    let admins = secret
+        || platform
+        || path.starts_with("/v1/api-keys")
+        || path.starts_with("/v1/users")
+        || path == "/v1/audit-logs";
     let again = ["/retry", "/replay", "/requeue", "/discard", "/reverify"].iter().any(|end| path.ends_with(end));
     let forbidden = Some("403 forbidden");
     match who {

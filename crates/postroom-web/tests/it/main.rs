@@ -3,6 +3,7 @@
 //! A test is a function of the engine and stands in the list at the end of this file, once.
 
 mod access;
+mod audit;
 mod bad_api;
 mod bad_ingest;
 mod connections;
@@ -48,6 +49,11 @@ macro_rules! suite {
                 a_credential_counts_only_in_its_one_place,
                 only_a_super_admin_names_another_organization,
                 keys_of_an_organization_that_is_switched_off_are_refused_at_once,
+            ],
+            audit: [
+                every_route_that_writes_leaves_an_entry,
+                a_view_of_a_secret_and_refusals_are_in_the_log,
+                the_log_is_read_by_admins_of_its_organization_in_pages,
             ],
             bad_api: [
                 bodies_that_are_not_one_json_object,

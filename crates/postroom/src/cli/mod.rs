@@ -3,6 +3,7 @@
 //! 0 is done, 1 is failed, 2 is wrong usage. Errors are one plain sentence on standard error.
 
 mod admin;
+mod audit;
 mod beside;
 pub(crate) mod client;
 mod config;
@@ -71,6 +72,9 @@ enum Command {
     Users(Resource<people::Users>),
     /// Organizations: list, show, create, update, deactivate, activate
     Orgs(Resource<people::Organizations>),
+    /// The audit log: list it, or check that nobody tampered with it
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Put sample data into the database
     Seed(seed::SeedArgs),
     /// Check or show the settings
@@ -155,6 +159,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Apikey(command) => client_runtime()?.block_on(beside::api_key(command)),
         Command::Users(r) => client_runtime()?.block_on(people::users(r.command, &r.server, r.json.json)),
         Command::Orgs(r) => client_runtime()?.block_on(people::organizations(r.command, &r.server, r.json.json)),
+        Command::Audit(command) => return client_runtime()?.block_on(audit::audit(command)),
         Command::Seed(args) => client_runtime()?.block_on(seed::seed(args)),
         Command::Sign(args) => return args.run(),
         Command::Verify(args) => return args.run(),

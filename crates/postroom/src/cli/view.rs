@@ -70,6 +70,20 @@ pub const REJECTIONS: Resource = Resource {
         ("became", "event_id"),
     ],
 };
+/// The audit log.
+pub const AUDIT: Resource = Resource {
+    path: "/v1/audit-logs",
+    columns: &[
+        ("time", "created_at"),
+        ("actor", "actor"),
+        ("action", "action"),
+        ("thing", "resource_id"),
+        ("before", "old_values"),
+        ("after", "new_values"),
+        ("address", "address"),
+        ("request", "request_id"),
+    ],
+};
 /// Endpoints.
 pub const ENDPOINTS: Resource = Resource {
     path: "/v1/endpoints",

@@ -3,6 +3,7 @@
 //! Tests run in parallel, on free ports and in temporary directories, and wait for conditions with a deadline.
 
 mod bench;
+mod canary;
 mod cli;
 mod config;
 mod copy;

@@ -11,7 +11,9 @@ use crate::api::{
     PageRequest, RejectedRequest, RejectionView, Rotation, SourceChange, SourceView, StoredAnswer, TestEvent,
     UserChange, UserView,
 };
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::cells::{Engine, Router};
+use crate::engine::page;
 use crate::{Result, Scope};
 
 #[async_trait]
@@ -180,8 +182,8 @@ impl Api for Router {
         self.of(scope).await?.api.rejection_get(scope, id).await
     }
 
-    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId) -> Result<()> {
-        self.of(scope).await?.api.rejection_resolve(scope, id, event).await
+    async fn rejection_resolve(&self, scope: &Scope, id: RejectionId, event: EventId, now: Timestamp) -> Result<()> {
+        self.of(scope).await?.api.rejection_resolve(scope, id, event, now).await
     }
 
     async fn api_key_create(&self, scope: &Scope, new: NewApiKey, now: Timestamp) -> Result<ApiKeyView> {
@@ -198,6 +200,18 @@ impl Api for Router {
 
     async fn api_key_revoke(&self, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
         self.shared.api.api_key_revoke(scope, id, now).await
+    }
+
+    /// Of who is who, and of what is in a database of the organization's own: together in the order of time.
+    async fn audit_list(&self, scope: &Scope, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        let shared = self.shared.api.audit_list(scope, filter.clone(), page.clone()).await?;
+        match self.of(scope).await? {
+            Engine::Shared(_) => Ok(shared),
+            Engine::Cell(open) => {
+                let own = open.api.audit_list(scope, filter, page.clone()).await?;
+                Ok(page::merge(&page, [shared, own], |entry| entry.id.to_bytes()))
+            }
+        }
     }
 
     async fn user_invite(&self, scope: &Scope, new: NewUser, now: Timestamp) -> Result<UserView> {

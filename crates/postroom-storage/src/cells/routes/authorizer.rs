@@ -31,7 +31,7 @@ impl Authorizer for Router {
         self.shared.authorizer.sign_in(token, from, user_agent, now).await
     }
 
-    async fn session_end(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        self.shared.authorizer.session_end(session, now).await
+    async fn session_end(&self, session: SessionId, from: &Origin, now: Timestamp) -> Result<()> {
+        self.shared.authorizer.session_end(session, from, now).await
     }
 }

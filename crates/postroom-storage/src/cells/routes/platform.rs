@@ -9,13 +9,14 @@ use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 use tracing::{debug, warn};
 
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
 use crate::cells::Router;
 use crate::cells::place::{Place, Standing};
 use crate::platform::{
     Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink,
     Tenant,
 };
-use crate::{Platform, Result, Scope, SuperAdmin};
+use crate::{Origin, Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,6 +75,32 @@ impl Platform for Router {
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
         let organization = self.shared.platform.organization_rename(scope, name, now).await?;
         self.changed(organization).await
+    }
+
+    async fn audit_list(&self, by: SuperAdmin, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+        self.shared.platform.audit_list(by, filter, page).await
+    }
+
+    async fn access_refused(
+        &self,
+        scope: Option<&Scope>,
+        from: &Origin,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.shared.platform.access_refused(scope, from, refusal, now).await
+    }
+
+    async fn audit_verify(&self, by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>> {
+        let mut reports = self.shared.platform.audit_verify(by.clone(), organization).await?;
+        for place in self.cells.map().all().filter(|place| place.row().initialize) {
+            if organization.is_some_and(|only| only != place.organization) {
+                continue;
+            }
+            let cell = place.enter(&self.cells).await?.platform.audit_verify(by.clone(), None).await?;
+            reports.extend(cell.into_iter().map(|report| ChainReport { dedicated: true, ..report }));
+        }
+        Ok(reports)
     }
 
     async fn idempotency_begin(&self, by: SuperAdmin, claim: IdempotencyClaim, now: Timestamp) -> Result<Idempotency> {

@@ -8,6 +8,7 @@ use super::place::{Place, quoted};
 use super::registry::{BY_ORG, BY_SLUG, tenant};
 use crate::api::ApiKeyView;
 use crate::cells::registry::TenantRow;
+use crate::engine::vault::Vault;
 use crate::error::Unique;
 use crate::platform::{NewTenant, Organization, OrganizationChange};
 use crate::postgres::configuration::{keys, organizations};
@@ -38,7 +39,7 @@ fn taken() -> Error {
 }
 
 impl Postgres {
-    pub(super) async fn begin_tenant(&self, by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
+    pub(super) async fn begin_tenant(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         match self.may_create().await {
             Ok(()) => {}
             Err(error @ (OpenError::NoOwner | OpenError::MayNotCreate { .. })) => {
@@ -47,7 +48,7 @@ impl Postgres {
             Err(error) => return Err(super::unavailable(error)),
         }
         match self.insert_tenant(by, new, now).await {
-            Err(Error::Taken { field: Unique::OrganizationSlug }) => self.begin_again(new, now).await,
+            Err(Error::Taken { field: Unique::OrganizationSlug }) => self.begin_again(by, new, now).await,
             begun => begun,
         }
     }
@@ -62,14 +63,14 @@ impl Postgres {
         if may { Ok(()) } else { Err(OpenError::MayNotCreate { login }) }
     }
 
-    async fn insert_tenant(&self, by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
+    async fn insert_tenant(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         let Options { url, .. } = &self.0.options;
         let id = TenantId::new(now);
         let place = Place::beside(url, id).map_err(super::unavailable)?;
         let login = DatabaseUrl::parse(url).map_err(super::unavailable)?.user().to_owned();
         let transaction = self.0.pools.platform.begin_unscoped().await?;
         let inserted = async {
-            let made = organizations::create(&transaction, &self.0.vault, by.0, new.organization.clone(), now).await?;
+            let made = organizations::create(&transaction, &self.0.vault, by, new.organization.clone(), now).await?;
             let (org, slug) = (made.0.org, new.organization.slug.as_str());
             let (id, url, now) = (uuid(id.to_bytes()), place.url(), at(now));
             transaction.execute(INSERT, bind![id, org, slug, url, place.database(), login, now]).await?;
@@ -80,7 +81,7 @@ impl Postgres {
     }
 
     /// The slug is there: either the organization is complete, or nobody has a key of it yet.
-    async fn begin_again(&self, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
+    async fn begin_again(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
         let begun = async {
             let slug = new.organization.slug.as_str();
@@ -91,7 +92,7 @@ impl Postgres {
             }
             transaction.execute(AGAIN, bind![i64::from(found.cell)]).await?;
             let change = as_asked(new);
-            organizations::update(&transaction, &self.0.vault, found.organization, change, now).await?;
+            organizations::update(&transaction, &self.0.vault, by, found.organization, change, now).await?;
             tenant(&transaction.expect("tenant", BY_ORG, bind![found.org]).await?)
         }
         .await;
@@ -119,18 +120,21 @@ impl Postgres {
     pub(super) async fn finish_tenant(
         &self,
         tenant: &TenantRow,
+        scope: &Scope,
         new: &NewTenant,
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let finished = finish(&transaction, tenant, new, now).await;
+        let finished = finish(&transaction, &self.0.vault, tenant, scope, new, now).await;
         self.shown(transaction.finish(finished).await).await
     }
 }
 
 async fn finish(
     transaction: &Transaction,
+    vault: &Vault,
     tenant: &TenantRow,
+    scope: &Scope,
     new: &NewTenant,
     now: Timestamp,
 ) -> Result<(Organization, ApiKeyView)> {
@@ -139,14 +143,7 @@ async fn finish(
         return Err(taken());
     }
     transaction.enter(tenant.org).await?;
-    let scope = Scope {
-        organization: tenant.organization,
-        org: tenant.org,
-        slug: tenant.slug.clone(),
-        actor: crate::Actor::SuperAdmin,
-        is_dedicated: true,
-    };
-    let key = keys::create(transaction, &scope, new.api_key.clone(), now).await?;
+    let key = keys::create(transaction, vault, scope, new.api_key.clone(), now).await?;
     Ok((organizations::get_view(transaction, tenant.org, now).await?, key))
 }
 

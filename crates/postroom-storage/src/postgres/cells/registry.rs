@@ -14,7 +14,7 @@ use crate::platform::{NewTenant, Organization};
 use crate::postgres::convert::{at, get, id, moment, moment_or_none, word};
 use crate::postgres::pool::bind;
 use crate::postgres::{Mode, Postgres, migrate};
-use crate::{Handoff, Result, SuperAdmin};
+use crate::{Handoff, Result, Scope, SuperAdmin};
 
 macro_rules! select_tenant {
     ($rest:literal) => {
@@ -83,7 +83,7 @@ impl Registry for Postgres {
         Ok(Some(Tenants { revision, rows: rows.iter().map(tenant).collect::<Result<_>>()? }))
     }
 
-    async fn tenant_begin(&self, by: SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
+    async fn tenant_begin(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         self.begin_tenant(by, new, now).await
     }
 
@@ -94,10 +94,11 @@ impl Registry for Postgres {
     async fn tenant_finish(
         &self,
         tenant: &TenantRow,
+        scope: &Scope,
         new: &NewTenant,
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)> {
-        self.finish_tenant(tenant, new, now).await
+        self.finish_tenant(tenant, scope, new, now).await
     }
 
     async fn organization_copy(&self, org: i64) -> Result<OrganizationCopy> {

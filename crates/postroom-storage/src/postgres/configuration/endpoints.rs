@@ -6,11 +6,14 @@ use postroom_domain::{EndpointId, Secret, Timestamp};
 use super::room_for_one_more;
 use super::secrets::{self, Secrets};
 use crate::api::{EndpointView, NewEndpoint, Page, PageRequest, Rotation, SecretPeriod};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::packed::{broken, to_json};
 use crate::engine::rows::{Disabled, EndpointRow, SecretsOf};
 use crate::engine::vault::Vault;
 use crate::engine::{page, views};
 use crate::postgres::Postgres;
+use crate::postgres::audit::write;
 use crate::postgres::convert::{at, get, uuid};
 use crate::postgres::pool::{Transaction, bind};
 use crate::postgres::rows::{Read, integer, select_endpoint};
@@ -25,8 +28,8 @@ const NUMBER: &str =
 
 /// Appends.
 const INSERT: &str = "insert into endpoints (org, id, number, url, description, event_types, source_ids, filter, \
-     retry_schedule, timeout_ms, rate_limit, headers, signature, created_at, updated_at) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14) returning endpoint";
+     retry_schedule, timeout_ms, rate_limit, headers, signature, created_at, updated_at, created_by) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15) returning endpoint";
 
 /// The primary key, from the organization on, at most as many entries as the bound.
 const COUNT: &str = "select count(*) from \
@@ -67,9 +70,6 @@ const ENABLE: &str = "update endpoints set disabled_reason = null, disabled_at =
 
 /// By primary key.
 const TOUCH: &str = "update endpoints set updated_at = $3, version = version + 1 where org = $1 and endpoint = $2";
-
-/// Appends.
-const AUDIT: &str = "insert into audit_logs (org, at, actor, action, target) values ($1, $2, $3, $4, $5)";
 
 impl Postgres {
     pub(in crate::postgres) async fn endpoint_create(
@@ -119,7 +119,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<()> {
         let desk = self.desk(scope.org).await?;
-        let deleted = delete(&desk.transaction, scope, id, now).await;
+        let deleted = delete(&desk.transaction, &self.0.vault, scope, id, now).await;
         self.shown(desk.end(deleted).await).await
     }
 
@@ -193,10 +193,13 @@ pub(super) async fn create(
                 values.headers,
                 settings.signature.as_str(),
                 at(now),
+                scope.actor.to_string(),
             ],
         )
         .await?;
     secrets_of(scope, get(&row, 0)?).add(transaction, vault, &secret, now).await?;
+    let act = Act::on(Action::EndpointCreated, id).to(audit::of_endpoint(&settings));
+    write(transaction, vault, scope.into(), act, now).await?;
     Ok(EndpointView {
         id,
         settings,
@@ -207,6 +210,7 @@ pub(super) async fn create(
         secrets: vec![SecretPeriod { created_at: now, expires_at: None }],
         created_at: now,
         updated_at: now,
+        created_by: Some(scope.actor.to_string()),
     })
 }
 
@@ -269,6 +273,8 @@ async fn update(
     now: Timestamp,
 ) -> Result<EndpointView> {
     let row = find(transaction, scope, TO_CHANGE, id).await?.at_version(version)?;
+    // Headers that cannot be read are no reason not to replace them.
+    let (before, _) = row.settings(scope.organization, vault);
     let values = Columns::of(settings, vault, scope, id)?;
     transaction
         .execute(
@@ -290,15 +296,18 @@ async fn update(
             ],
         )
         .await?;
+    write(transaction, vault, scope.into(), audit::endpoint_updated(id, &before, settings), now).await?;
     get_view(transaction, vault, scope, id).await
 }
 
 /// The row stays, because deliveries point to it; its secrets and headers go.
-async fn delete(transaction: &Transaction, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<()> {
+async fn delete(transaction: &Transaction, vault: &Vault, scope: &Scope, id: EndpointId, now: Timestamp) -> Result<()> {
     let row = find(transaction, scope, TO_CHANGE, id).await?;
     secrets_of(scope, row.endpoint).end_all(transaction, now, now).await?;
     transaction.execute(DELETE, bind![scope.org, row.endpoint, at(now)]).await?;
-    Ok(())
+    let (before, _) = row.settings(scope.organization, vault);
+    let act = Act::on(Action::EndpointDeleted, id).from(audit::of_endpoint(&before));
+    write(transaction, vault, scope.into(), act, now).await
 }
 
 async fn set_enabled(
@@ -315,6 +324,8 @@ async fn set_enabled(
     } else if !enabled {
         transaction.execute(DISABLE, bind![scope.org, row.endpoint, Disabled::ByPerson.as_str(), at(now)]).await?;
     }
+    let action = if enabled { Action::EndpointEnabled } else { Action::EndpointDisabled };
+    write(transaction, vault, scope.into(), Act::on(action, id), now).await?;
     get_view(transaction, vault, scope, id).await
 }
 
@@ -331,6 +342,8 @@ async fn rotate(
     secrets.end_all(transaction, views::grace_of_endpoint(rotation, now), now).await?;
     secrets.add(transaction, vault, &rotation.secret, now).await?;
     transaction.execute(TOUCH, bind![scope.org, row.endpoint, at(now)]).await?;
+    let act = Act::on(Action::EndpointSecretRotated, id).rotated(rotation);
+    write(transaction, vault, scope.into(), act, now).await?;
     get_view(transaction, vault, scope, id).await
 }
 
@@ -346,8 +359,7 @@ async fn reveal(
     let stored = secrets_of(scope, row.endpoint).newest(transaction).await?;
     let newest = stored.first().ok_or(Error::NotFound { kind: "endpoint secret" })?;
     let secret = newest.open(SecretsOf::Endpoint, scope.organization, vault).map_err(broken)?;
-    let (actor, target) = (scope.actor.to_string(), id.to_string());
-    transaction.execute(AUDIT, bind![scope.org, at(now), actor, "endpoint.secret_revealed", target]).await?;
+    write(transaction, vault, scope.into(), Act::on(Action::EndpointSecretViewed, id), now).await?;
     Ok(secret)
 }
 

@@ -4,18 +4,22 @@ use postroom_domain::{ApiKeyId, Timestamp};
 
 use super::{one_by_one, room_for_one_more};
 use crate::api::{ApiKeyView, NewApiKey, Page, PageRequest};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::packed::to_json;
 use crate::engine::page;
 use crate::engine::rows::KeyRow;
+use crate::engine::vault::Vault;
 use crate::postgres::Postgres;
+use crate::postgres::audit::write;
 use crate::postgres::convert::{at, uuid};
 use crate::postgres::pool::{Transaction, bind};
 use crate::postgres::rows::{Read, select_key};
 use crate::{Result, Scope};
 
 /// Unique indexes on (org, id) and hash decide.
-const INSERT: &str = "insert into api_keys (org, id, name, scopes, hash, last_four, expires_at, created_at) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8)";
+const INSERT: &str = "insert into api_keys (org, id, name, scopes, hash, last_four, expires_at, created_at, created_by) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// The primary key, from the organization on, at most as many entries as the bound.
 const COUNT: &str = "select count(*) from \
@@ -31,7 +35,7 @@ const PAGE: &str = select_key!(
 );
 
 /// By the unique index on (org, id).
-const REVOKE: &str = "update api_keys set revoked_at = coalesce(revoked_at, $3) where org = $1 and id = $2";
+const REVOKE: &str = "update api_keys set revoked_at = $3 where org = $1 and id = $2 and revoked_at is null";
 
 impl Postgres {
     pub(in crate::postgres) async fn api_key_create(
@@ -41,7 +45,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<ApiKeyView> {
         let desk = self.desk(scope.org).await?;
-        let made = create(&desk.transaction, scope, new, now).await;
+        let made = create(&desk.transaction, &self.0.vault, scope, new, now).await;
         self.shown(desk.end(made).await).await
     }
 
@@ -70,13 +74,14 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<ApiKeyView> {
         let desk = self.desk(scope.org).await?;
-        let revoked = revoke(&desk.transaction, scope, id, now).await;
+        let revoked = revoke(&desk.transaction, &self.0.vault, scope, id, now).await;
         self.shown(desk.end(revoked).await).await
     }
 }
 
 pub(in crate::postgres) async fn create(
     transaction: &Transaction,
+    vault: &Vault,
     scope: &Scope,
     new: NewApiKey,
     now: Timestamp,
@@ -86,18 +91,29 @@ pub(in crate::postgres) async fn create(
     let id = ApiKeyId::new(now);
     let scopes = to_json(&new.scopes);
     let hash = new.hash.to_bytes().to_vec();
-    let expires_at = new.expires_at.map(at);
+    let (expires_at, actor) = (new.expires_at.map(at), scope.actor.to_string());
     transaction
         .execute(
             INSERT,
-            bind![scope.org, uuid(id.to_bytes()), new.name, scopes, hash, new.last_four, expires_at, at(now)],
+            bind![scope.org, uuid(id.to_bytes()), new.name, scopes, hash, new.last_four, expires_at, at(now), actor],
         )
         .await?;
+    let act = Act::on(Action::ApiKeyCreated, id).to(audit::of_key(&new));
+    write(transaction, vault, scope.into(), act, now).await?;
     get_view(transaction, scope, id).await
 }
 
-async fn revoke(transaction: &Transaction, scope: &Scope, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
-    transaction.execute(REVOKE, bind![scope.org, uuid(id.to_bytes()), at(now)]).await?;
+/// Ends a key; one that has ended stays as it is, and so does the log.
+async fn revoke(
+    transaction: &Transaction,
+    vault: &Vault,
+    scope: &Scope,
+    id: ApiKeyId,
+    now: Timestamp,
+) -> Result<ApiKeyView> {
+    if transaction.execute(REVOKE, bind![scope.org, uuid(id.to_bytes()), at(now)]).await? > 0 {
+        write(transaction, vault, scope.into(), Act::on(Action::ApiKeyRevoked, id), now).await?;
+    }
     get_view(transaction, scope, id).await
 }
 

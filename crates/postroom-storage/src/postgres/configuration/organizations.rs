@@ -5,15 +5,18 @@ use tokio_postgres::Row;
 
 use super::taken;
 use crate::api::{Page, PageRequest};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::configured::MANDRILL;
 use crate::engine::page;
 use crate::engine::rows::monthly_limit;
 use crate::engine::vault::Vault;
 use crate::platform::{NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::postgres::Postgres;
+use crate::postgres::audit::write;
 use crate::postgres::convert::{at, get, id, moment, uuid, word};
 use crate::postgres::pool::{Transaction, bind};
-use crate::{Actor, Result, Scope, SuperAdmin};
+use crate::{Result, Scope, SuperAdmin};
 
 /// The columns of [`Organization`], and before them its number. `$2` is the month to count; the secret itself is not
 /// read. Usage by primary key.
@@ -21,7 +24,7 @@ macro_rules! select_organization {
     ($rest:literal) => {
         concat!(
             "select organizations.org, id, slug, name, plan, webhook_limit, is_active, \
-                 mandrill_fingerprint is not null, created_at, updated_at, coalesce(usage.count, 0) \
+                 mandrill_fingerprint is not null, created_at, updated_at, coalesce(usage.count, 0), created_by \
              from organizations left join usage on usage.org = organizations.org and usage.month = $2 ",
             $rest
         )
@@ -30,8 +33,8 @@ macro_rules! select_organization {
 
 /// Unique indexes on id, slug and mandrill_fingerprint decide.
 const INSERT: &str = "insert into organizations \
-     (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) returning org";
+     (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at, \
+     created_by) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) returning org";
 
 /// By the unique index on id.
 const BY_ID: &str = select_organization!("where organizations.id = $1");
@@ -76,7 +79,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Tenant> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let made = create_tenant(&transaction, &self.0.vault, by.0, new, now).await;
+        let made = create_tenant(&transaction, &self.0.vault, &by, new, now).await;
         self.shown(transaction.finish(made).await).await
     }
 
@@ -87,7 +90,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Organization> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let made = create(&transaction, &self.0.vault, by.0, new, now).await;
+        let made = create(&transaction, &self.0.vault, &by, new, now).await;
         self.shown(transaction.finish(made.map(|(_, organization)| organization)).await).await
     }
 
@@ -109,12 +112,13 @@ impl Postgres {
 
     pub(in crate::postgres) async fn change_organization(
         &self,
+        by: &SuperAdmin,
         id: OrganizationId,
         change: OrganizationChange,
         now: Timestamp,
     ) -> Result<Organization> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let changed = update(&transaction, &self.0.vault, id, change, now).await;
+        let changed = update(&transaction, &self.0.vault, by, id, change, now).await;
         self.shown(transaction.finish(changed).await).await
     }
 
@@ -131,7 +135,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Organization> {
         let desk = self.desk(scope.org).await?;
-        let renamed = rename(&desk.transaction, scope.org, &name, now).await;
+        let renamed = rename(&desk.transaction, &self.0.vault, scope, &name, now).await;
         desk.end(renamed).await
     }
 }
@@ -139,12 +143,12 @@ impl Postgres {
 async fn create_tenant(
     transaction: &Transaction,
     vault: &Vault,
-    by: Actor,
+    by: &SuperAdmin,
     new: NewTenant,
     now: Timestamp,
 ) -> Result<Tenant> {
     let (scope, organization) = create(transaction, vault, by, new.organization, now).await?;
-    let api_key = super::keys::create(transaction, &scope, new.api_key, now).await?;
+    let api_key = super::keys::create(transaction, vault, &scope, new.api_key, now).await?;
     let endpoint = match new.endpoint {
         Some(endpoint) => Some(super::endpoints::create(transaction, vault, &scope, endpoint, now).await?),
         None => None,
@@ -156,7 +160,7 @@ async fn create_tenant(
 pub(in crate::postgres) async fn create(
     transaction: &Transaction,
     vault: &Vault,
-    by: Actor,
+    by: &SuperAdmin,
     new: NewOrganization,
     now: Timestamp,
 ) -> Result<(Scope, Organization)> {
@@ -177,6 +181,7 @@ pub(in crate::postgres) async fn create(
                 sealed,
                 fingerprint,
                 at(now),
+                by.0.to_string(),
             ],
         )
         .await
@@ -186,14 +191,19 @@ pub(in crate::postgres) async fn create(
     if secret.is_some() {
         imply_source(transaction, org, now).await?;
     }
-    let scope = Scope { organization: id, org, slug: new.slug.as_str().into(), actor: by, is_dedicated: false };
-    Ok((scope, get_view(transaction, org, now).await?))
+    let organization = get_view(transaction, org, now).await?;
+    let act = Act::on(Action::OrganizationCreated, id).to(audit::of_organization(&organization));
+    write(transaction, vault, by.acting_in(org), act, now).await?;
+    let slug = new.slug.as_str().into();
+    let scope = Scope { organization: id, org, slug, actor: by.0, origin: by.1.clone(), is_dedicated: false };
+    Ok((scope, organization))
 }
 
 /// Changes what is `Some`.
 pub(in crate::postgres) async fn update(
     transaction: &Transaction,
     vault: &Vault,
+    by: &SuperAdmin,
     id: OrganizationId,
     change: OrganizationChange,
     now: Timestamp,
@@ -201,6 +211,7 @@ pub(in crate::postgres) async fn update(
     let row = transaction.expect("organization", TO_CHANGE, bind![uuid(id.to_bytes())]).await?;
     let org: i64 = get(&row, 0)?;
     transaction.enter(org).await?;
+    let before = audit::of_organization(&get_view(transaction, org, now).await?);
     let slug = change.slug.map_or_else(|| get(&row, 1), Ok)?;
     let name = change.name.map_or_else(|| get(&row, 2), Ok)?;
     let plan = change.plan.map_or_else(|| word(&row, 3), Ok)?;
@@ -213,15 +224,34 @@ pub(in crate::postgres) async fn update(
         .execute(UPDATE, bind![org, slug, name, plan.as_str(), limit, is_active, at(now)])
         .await
         .map_err(taken)?;
+    let is_secret_set = matches!(&change.mandrill_webhook_secret, Some(Some(_)));
     if let Some(secret) = change.mandrill_webhook_secret {
         set_mandrill(transaction, vault, org, id, secret.as_ref(), now).await?;
     }
-    get_view(transaction, org, now).await
+    let organization = get_view(transaction, org, now).await?;
+    let act = Act::on(Action::OrganizationUpdated, id)
+        .from(before)
+        .to(audit::of_organization(&organization))
+        .with_secret("mandrill_webhook_secret", is_secret_set);
+    write(transaction, vault, by.acting_in(org), act, now).await?;
+    Ok(organization)
 }
 
-async fn rename(transaction: &Transaction, org: i64, name: &str, now: Timestamp) -> Result<Organization> {
-    transaction.execute(RENAME, bind![org, name, at(now)]).await?;
-    get_view(transaction, org, now).await
+async fn rename(
+    transaction: &Transaction,
+    vault: &Vault,
+    scope: &Scope,
+    name: &str,
+    now: Timestamp,
+) -> Result<Organization> {
+    let before = get_view(transaction, scope.org, now).await?;
+    transaction.execute(RENAME, bind![scope.org, name, at(now)]).await?;
+    let organization = get_view(transaction, scope.org, now).await?;
+    let act = Act::on(Action::OrganizationUpdated, scope.organization)
+        .from(audit::of_organization(&before))
+        .to(audit::of_organization(&organization));
+    write(transaction, vault, scope.into(), act, now).await?;
+    Ok(organization)
 }
 
 async fn set_mandrill(
@@ -277,5 +307,6 @@ fn view(row: &Row) -> Result<Organization> {
         has_mandrill_webhook_secret: get(row, 7)?,
         created_at: moment(row, 8)?,
         updated_at: moment(row, 9)?,
+        created_by: get(row, 11)?,
     })
 }

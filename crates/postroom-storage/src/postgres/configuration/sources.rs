@@ -2,24 +2,28 @@
 
 use std::time::Duration;
 
+use postroom_domain::source::SourceSettings;
 use postroom_domain::{Secret, SourceId, Timestamp};
 
 use super::secrets::{self, Secrets};
 use super::{one_by_one, room_for_one_more, taken};
 use crate::api::{NewSource, Page, PageRequest, Rotation, SourceChange, SourceView};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::packed::to_json;
 use crate::engine::rows::{SecretsOf, SourceRow};
 use crate::engine::vault::Vault;
 use crate::engine::{page, views};
 use crate::postgres::Postgres;
+use crate::postgres::audit::write;
 use crate::postgres::convert::{at, get, uuid};
 use crate::postgres::pool::{Transaction, bind};
 use crate::postgres::rows::{Read, select_source};
 use crate::{Result, Scope};
 
 /// Index sources_name decides.
-const INSERT: &str = "insert into sources (org, id, name, provider, options, is_active, created_at, updated_at) \
-     values ($1, $2, $3, $4, $5, true, $6, $6) returning source";
+const INSERT: &str = "insert into sources (org, id, name, provider, options, is_active, created_at, updated_at, \
+     created_by) values ($1, $2, $3, $4, $5, true, $6, $6, $7) returning source";
 
 /// The primary key, from the organization on, at most as many entries as the bound.
 const COUNT: &str = "select count(*) from \
@@ -86,7 +90,7 @@ impl Postgres {
 
     pub(in crate::postgres) async fn source_delete(&self, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
         let desk = self.desk(scope.org).await?;
-        let deleted = delete(&desk.transaction, scope, id, now).await;
+        let deleted = delete(&desk.transaction, &self.0.vault, scope, id, now).await;
         self.shown(desk.end(deleted).await).await
     }
 
@@ -128,13 +132,18 @@ async fn create(
     let NewSource { settings, secret } = new;
     let options = to_json(&settings.options);
     let (name, provider) = (settings.name.as_str(), settings.provider.as_str());
+    let actor = scope.actor.to_string();
     let row = transaction
-        .expect("source", INSERT, bind![scope.org, uuid(id.to_bytes()), name, provider, options, at(now)])
+        .expect("source", INSERT, bind![scope.org, uuid(id.to_bytes()), name, provider, options, at(now), actor])
         .await
         .map_err(taken)?;
     if let Some(secret) = &secret {
         secrets_of(scope, get(&row, 0)?).add(transaction, vault, secret, now).await?;
     }
+    let act = Act::on(Action::SourceCreated, id)
+        .to(audit::of_source(&settings, true))
+        .with_secret("secret", secret.is_some());
+    write(transaction, vault, scope.into(), act, now).await?;
     get_view(transaction, scope, id, now).await
 }
 
@@ -165,9 +174,14 @@ async fn update(
     now: Timestamp,
 ) -> Result<SourceView> {
     let row = changeable(transaction, scope, id).await?;
-    let name = change.name.unwrap_or(row.settings.name);
-    let options = to_json(&change.options.unwrap_or(row.settings.options));
+    let before = audit::of_source(&row.settings, row.is_active);
+    let settings = SourceSettings {
+        name: change.name.unwrap_or(row.settings.name),
+        provider: row.settings.provider,
+        options: change.options.unwrap_or(row.settings.options),
+    };
     let is_active = change.is_active.unwrap_or(row.is_active);
+    let (name, options) = (settings.name.as_str(), to_json(&settings.options));
     transaction
         .execute(UPDATE, bind![scope.org, row.source, name, options, is_active, at(now)])
         .await
@@ -177,15 +191,21 @@ async fn update(
         owner.end_all(transaction, now, now).await?;
         owner.add(transaction, vault, secret, now).await?;
     }
+    let act = Act::on(Action::SourceUpdated, id)
+        .from(before)
+        .to(audit::of_source(&settings, is_active))
+        .with_secret("secret", change.secret.is_some());
+    write(transaction, vault, scope.into(), act, now).await?;
     get_view(transaction, scope, id, now).await
 }
 
 /// The row stays, because its events point to it; its secrets and its name go.
-async fn delete(transaction: &Transaction, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
+async fn delete(transaction: &Transaction, vault: &Vault, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
     let row = changeable(transaction, scope, id).await?;
     secrets_of(scope, row.source).end_all(transaction, now, now).await?;
     transaction.execute(DELETE, bind![scope.org, row.source, at(now)]).await?;
-    Ok(())
+    let act = Act::on(Action::SourceDeleted, id).from(audit::of_source(&row.settings, row.is_active));
+    write(transaction, vault, scope.into(), act, now).await
 }
 
 async fn rotate(
@@ -201,6 +221,8 @@ async fn rotate(
     owner.end_all(transaction, now + Duration::from_secs(rotation.grace_seconds), now).await?;
     owner.add(transaction, vault, &rotation.secret, now).await?;
     transaction.execute(TOUCH, bind![scope.org, row.source, at(now)]).await?;
+    let act = Act::on(Action::SourceSecretRotated, id).rotated(rotation);
+    write(transaction, vault, scope.into(), act, now).await?;
     get_view(transaction, scope, id, now).await
 }
 
@@ -220,6 +242,8 @@ async fn learn(
     }
     owner.add(transaction, vault, secret, now).await?;
     transaction.execute(TOUCH, bind![scope.org, row.source, at(now)]).await?;
+    let act = Act::on(Action::SourceSecretLearned, id).with_secret("secret", true);
+    write(transaction, vault, scope.into(), act, now).await?;
     Ok(true)
 }
 

@@ -5,10 +5,13 @@ use postroom_domain::{Timestamp, UserId};
 
 use super::{one_by_one, room_for_one_more, taken};
 use crate::api::{NewUser, Page, PageRequest, UserChange, UserView};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::page;
 use crate::engine::people::{self, Addressee, PEOPLE, UserRow};
 use crate::engine::vault::Vault;
 use crate::postgres::Postgres;
+use crate::postgres::audit::write;
 use crate::postgres::convert::{at, get, uuid};
 use crate::postgres::links;
 use crate::postgres::pool::{Transaction, bind};
@@ -93,7 +96,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<UserView> {
         let desk = self.desk(scope.org).await?;
-        let changed = update(&desk.transaction, scope, id, change, now).await;
+        let changed = update(&desk.transaction, &self.0.vault, scope, id, change, now).await;
         self.shown(desk.end(changed).await).await
     }
 }
@@ -122,6 +125,8 @@ async fn invite(
         .await
         .map_err(taken)?;
     send(transaction, vault, scope, get(&row, 0)?, now).await?;
+    let act = Act::on(Action::UserInvited, id).to(audit::of_user(&new.email, new.role, true));
+    write(transaction, vault, scope.into(), act, now).await?;
     find(transaction, BY_ID, scope, id).await.map(UserRow::view)
 }
 
@@ -137,6 +142,7 @@ async fn invite_again(
     row.can_be_invited_again(links::made_lately(transaction, user, now).await?)?;
     links::void(transaction, user, now).await?;
     send(transaction, vault, scope, row.usr, now).await?;
+    write(transaction, vault, scope.into(), Act::on(Action::UserInvitedAgain, id), now).await?;
     find(transaction, BY_ID, scope, id).await.map(UserRow::view)
 }
 
@@ -149,6 +155,7 @@ async fn send(transaction: &Transaction, vault: &Vault, scope: &Scope, usr: i64,
 
 async fn update(
     transaction: &Transaction,
+    vault: &Vault,
     scope: &Scope,
     id: UserId,
     change: UserChange,
@@ -175,5 +182,9 @@ async fn update(
         transaction.execute(END_SESSIONS, bind![scope.org, row.usr, at(now)]).await?;
     }
     transaction.execute(UPDATE, bind![scope.org, row.usr, changed.role.as_str(), changed.is_active, at(now)]).await?;
+    let act = Act::on(Action::UserUpdated, id)
+        .from(audit::of_user(&row.email, row.role, row.is_active))
+        .to(audit::of_user(&row.email, changed.role, changed.is_active));
+    write(transaction, vault, scope.into(), act, now).await?;
     find(transaction, BY_ID, scope, id).await.map(UserRow::view)
 }

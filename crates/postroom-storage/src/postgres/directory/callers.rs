@@ -16,7 +16,7 @@ use crate::postgres::convert::{at, email, get, id, json, moment, moment_or_none,
 use crate::postgres::pool::{Pool, bind};
 use crate::postgres::rows::hash;
 use crate::scope::PersonCaller;
-use crate::{Actor, Result, Scope};
+use crate::{Actor, Origin, Result, Scope};
 
 /// How often the use of a key is written down at most.
 const NOTE_EVERY_MS: i64 = 60_000;
@@ -55,7 +55,14 @@ pub(in crate::postgres) struct Caller {
 impl Caller {
     /// Proof that somebody may act for this organization.
     pub(in crate::postgres) fn scope(&self, actor: Actor) -> Scope {
-        Scope { organization: self.id, org: self.org, slug: self.slug.clone(), actor, is_dedicated: self.is_dedicated }
+        Scope {
+            organization: self.id,
+            org: self.org,
+            slug: self.slug.clone(),
+            actor,
+            origin: Origin::default(),
+            is_dedicated: self.is_dedicated,
+        }
     }
 }
 

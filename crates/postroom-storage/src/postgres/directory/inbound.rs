@@ -19,7 +19,7 @@ use crate::postgres::pool::{Pool, Transaction, bind};
 use crate::postgres::rows::{Read, select_source};
 use crate::receiver::Source;
 use crate::worker::EndpointKey;
-use crate::{Actor, Result, Scope};
+use crate::{Actor, Origin, Result, Scope};
 
 /// How many endpoints are read at once.
 const AT_ONCE: usize = 1_000;
@@ -278,7 +278,8 @@ impl Organization {
             organization: self.id,
             org: self.org,
             slug: self.slug.clone(),
-            actor: Actor::Operator,
+            actor: Actor::Sender,
+            origin: Origin::default(),
             is_dedicated: false,
         }
     }

@@ -1,14 +1,17 @@
 //! Requests that failed verification, as the owner of their source sees them.
 
-use postroom_domain::{EventId, RejectionId, SourceId};
+use postroom_domain::{EventId, RejectionId, SourceId, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::api::{Page, PageRequest, RejectedRequest, RejectionView};
+use crate::audit::Action;
+use crate::engine::audit::Act;
 use crate::engine::page;
-use crate::postgres::Postgres;
+use crate::engine::vault::Vault;
 use crate::postgres::convert::{get, headers, id, moment, uuid};
-use crate::postgres::pool::bind;
+use crate::postgres::pool::{Transaction, bind};
+use crate::postgres::{Postgres, audit};
 use crate::{Error, Result, Scope};
 
 /// The columns of [`read`]; more may follow.
@@ -87,14 +90,27 @@ impl Postgres {
         scope: &Scope,
         id: RejectionId,
         event: EventId,
+        now: Timestamp,
     ) -> Result<()> {
         let desk = self.change_at(&self.0.pools.api, scope.org).await?;
-        let changed =
-            desk.transaction.execute(RESOLVE, bind![scope.org, uuid(id.to_bytes()), uuid(event.to_bytes())]).await;
-        let resolved =
-            changed.and_then(|rows| if rows == 0 { Err(Error::NotFound { kind: "rejection" }) } else { Ok(()) });
+        let resolved = resolve(&desk.transaction, &self.0.vault, scope, (id, event), now).await;
         desk.end(resolved).await
     }
+}
+
+async fn resolve(
+    transaction: &Transaction,
+    vault: &Vault,
+    scope: &Scope,
+    (id, event): (RejectionId, EventId),
+    now: Timestamp,
+) -> Result<()> {
+    let (row, made) = (uuid(id.to_bytes()), uuid(event.to_bytes()));
+    if transaction.execute(RESOLVE, bind![scope.org, row, made]).await? == 0 {
+        return Err(Error::NotFound { kind: "rejection" });
+    }
+    let act = Act::on(Action::RejectionReverified, id).with("event", event.to_string());
+    audit::write(transaction, vault, scope.into(), act, now).await
 }
 
 fn read(row: &Row) -> Result<RejectionView> {

@@ -84,12 +84,12 @@ impl Nodes {
 
     /// An organization with a database of its own, all steps of it.
     async fn make(&self, node: &Postgres, slug: &str) -> TenantRow {
-        let row = node.tenant_begin(by(), &new(slug), now()).await.unwrap();
+        let row = node.tenant_begin(&by(), &new(slug), now()).await.unwrap();
         node.tenant_build(&row).await.unwrap();
         let cell = open_cell(node, &row).await;
         cell.upkeep.organization_put(&node.organization_copy(row.org).await.unwrap()).await.unwrap();
         cell.storage.platform.close().await.unwrap();
-        node.tenant_finish(&row, &new(slug), now()).await.unwrap();
+        node.tenant_finish(&row, &row.scope(&by()), &new(slug), now()).await.unwrap();
         self.row(node, slug).await
     }
 
@@ -144,25 +144,25 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 async fn a_database_is_made_in_steps_that_can_each_be_done_again() {
     let nodes = Nodes::new().await;
     let (one, two) = (nodes.open().await, nodes.open().await);
-    let begun = one.tenant_begin(by(), &new("acme"), now()).await.unwrap();
+    let begun = one.tenant_begin(&by(), &new("acme"), now()).await.unwrap();
     assert!(!begun.initialize && !begun.awake && begun.database.starts_with("postroom_ten_"), "{begun:?}");
     assert!(!begun.url.contains(APP_ROLE), "{}", begun.url);
     // Another node goes on with it, twice, and with another name for it.
     let mut asked = new("acme");
     asked.organization.name = "another name".to_owned();
-    let again = two.tenant_begin(by(), &asked, now()).await.unwrap();
+    let again = two.tenant_begin(&by(), &asked, now()).await.unwrap();
     assert_eq!((again.cell, again.org, again.id), (begun.cell, begun.org, begun.id));
     let (first, second) = tokio::join!(one.tenant_build(&again), two.tenant_build(&again));
     first.unwrap();
     second.unwrap();
     two.tenant_build(&again).await.unwrap();
-    let error = one.tenant_finish(&begun, &new("acme"), now()).await.unwrap_err();
+    let error = one.tenant_finish(&begun, &begun.scope(&by()), &new("acme"), now()).await.unwrap_err();
     assert!(matches!(error, Error::Taken { .. }), "somebody began it again: {error:?}");
-    let (organization, _) = two.tenant_finish(&again, &asked, now()).await.unwrap();
+    let (organization, _) = two.tenant_finish(&again, &again.scope(&by()), &asked, now()).await.unwrap();
     assert_eq!(organization.name, "another name");
     for error in [
-        two.tenant_finish(&again, &asked, now()).await.map(drop).unwrap_err(),
-        one.tenant_begin(by(), &new("acme"), now()).await.map(drop).unwrap_err(),
+        two.tenant_finish(&again, &again.scope(&by()), &asked, now()).await.map(drop).unwrap_err(),
+        one.tenant_begin(&by(), &new("acme"), now()).await.map(drop).unwrap_err(),
     ] {
         assert!(matches!(error, Error::Taken { .. }), "{error:?}");
     }
@@ -194,7 +194,7 @@ async fn nothing_is_made_where_no_login_may_make_databases() {
         (&without, "POSTROOM_MIGRATE_DATABASE_URL of the servers".to_owned()),
         (&bare, format!("alter role \"{role}\" createdb")),
     ] {
-        match node.tenant_begin(by(), &new("acme"), now()).await {
+        match node.tenant_begin(&by(), &new("acme"), now()).await {
             Err(Error::Conflict { code: "dedicated_not_available", detail }) => {
                 assert!(detail.contains(&says), "{detail}")
             }
@@ -391,7 +391,7 @@ async fn open_databases_take_no_more_connections_than_is_said_and_next_to_none_w
 async fn the_owning_login_goes_through_all_databases_and_one_that_fails_stops_no_other() {
     let nodes = Nodes::new().await;
     let node = nodes.open().await;
-    let (acme, _) = (nodes.make(&node, "acme").await, node.tenant_begin(by(), &new("zeta"), now()).await.unwrap());
+    let (acme, _) = (nodes.make(&node, "acme").await, node.tenant_begin(&by(), &new("zeta"), now()).await.unwrap());
     let (owner, app) = (Secret::from(nodes.room.database.owner_url()), Secret::from(nodes.room.database.app_url()));
     let logins = [AppLogin::of_all_parts(APP_ROLE)];
     let organization = Some(acme.organization);

@@ -1,13 +1,16 @@
 //! Endpoints.
 
 use postroom_domain::endpoint::EndpointSettings;
-use postroom_domain::{EndpointId, OrganizationId, Secret, Timestamp};
+use postroom_domain::{EndpointId, Secret, Timestamp};
 use rusqlite::params;
 
 use super::{SecretOwner, room_for_one_more};
 use crate::api::{EndpointView, NewEndpoint, Rotation};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::vault::Vault;
 use crate::engine::views::grace_of_endpoint;
+use crate::sqlite::audit::write;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, to_json};
 use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
@@ -20,8 +23,8 @@ const NUMBER: &str =
 
 /// Appends.
 const INSERT: &str = "insert into endpoint (org, id, number, url, description, event_types, source_ids, filter, \
-     retry_schedule, timeout_ms, rate_limit, headers, signature, created_at, updated_at) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14) returning endpoint";
+     retry_schedule, timeout_ms, rate_limit, headers, signature, created_at, updated_at, created_by) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) returning endpoint";
 
 /// Index: the unique one on (org, endpoint), at most as many entries as the bound.
 const COUNT: &str = "select count(*) from (select 1 from endpoint where org = ?1 and deleted_at is null limit ?2)";
@@ -59,42 +62,21 @@ const TOUCH: &str = "update endpoint set updated_at = ?2, version = version + 1 
 /// By primary key.
 const OWNER: &str = "select org from endpoint where endpoint = ?1";
 
-/// Appends.
-const AUDIT: &str = "insert into audit (org, at, actor, action, target) values (?1, ?2, ?3, ?4, ?5)";
-
-/// Whose endpoint, where there is no scope yet.
-pub(in crate::sqlite) struct Owner {
-    pub(in crate::sqlite) org: i64,
-    pub(in crate::sqlite) organization: OrganizationId,
-}
-
-impl From<&Scope> for Owner {
-    fn from(scope: &Scope) -> Self {
-        Self { org: scope.org, organization: scope.organization }
-    }
-}
-
-impl Owner {
-    fn secrets(&self, endpoint: i64) -> SecretOwner {
-        SecretOwner { of: SecretsOf::Endpoint, org: self.org, organization: self.organization, owner: endpoint }
-    }
-}
-
-/// Makes an endpoint; answers with its key, too.
+/// Makes an endpoint.
 pub(in crate::sqlite) fn create(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     new: &NewEndpoint,
     now: Timestamp,
 ) -> Result<EndpointView> {
-    room_for_one_more(connection, COUNT, owner.org, "endpoints")?;
+    room_for_one_more(connection, COUNT, scope.org, "endpoints")?;
     let id = EndpointId::new(now);
-    let number: u32 = connection.prepare_cached(NUMBER)?.query_row([owner.org], |row| row.get(0))?;
+    let number: u32 = connection.prepare_cached(NUMBER)?.query_row([scope.org], |row| row.get(0))?;
     let settings = &new.settings;
     let endpoint: i64 = connection.prepare_cached(INSERT)?.query_row(
         params![
-            owner.org,
+            scope.org,
             id.to_bytes(),
             number,
             settings.url.as_str(),
@@ -105,46 +87,51 @@ pub(in crate::sqlite) fn create(
             settings.retry_schedule.as_ref().map(to_json),
             settings.timeout_ms,
             settings.rate_limit,
-            vault.seal_headers(owner.organization, id, &settings.headers)?,
+            vault.seal_headers(scope.organization, id, &settings.headers)?,
             settings.signature.as_str(),
             now.as_millis(),
+            scope.actor.to_string(),
         ],
         |row| row.get(0),
     )?;
-    owner.secrets(endpoint).add(connection, vault, &new.secret, now)?;
-    get(connection, vault, owner, id)
+    secrets(scope, endpoint).add(connection, vault, &new.secret, now)?;
+    let act = Act::on(Action::EndpointCreated, id).to(audit::of_endpoint(settings));
+    write(connection, vault, scope.into(), act, now)?;
+    get(connection, vault, scope, id)
 }
 
 pub(in crate::sqlite) fn get(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     id: EndpointId,
 ) -> Result<EndpointView> {
-    view(connection, vault, owner, find(connection, owner, id)?)
+    view(connection, vault, scope, find(connection, scope, id)?)
 }
 
 pub(in crate::sqlite) fn list(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     after: Option<[u8; 16]>,
     limit: i64,
 ) -> Result<Vec<EndpointView>> {
-    let rows = rows::all(connection, PAGE, &[&owner.org, &after, &limit], EndpointRow::read)?;
-    rows.into_iter().map(|row| view(connection, vault, owner, row)).collect()
+    let rows = rows::all(connection, PAGE, &[&scope.org, &after, &limit], EndpointRow::read)?;
+    rows.into_iter().map(|row| view(connection, vault, scope, row)).collect()
 }
 
 /// Only if the endpoint still has the version that was read.
 pub(in crate::sqlite) fn update(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     (id, version): (EndpointId, i64),
     settings: &EndpointSettings,
     now: Timestamp,
 ) -> Result<(EndpointKey, EndpointView)> {
-    let row = find(connection, owner, id)?.at_version(version)?;
+    let row = find(connection, scope, id)?.at_version(version)?;
+    // Headers that cannot be read are no reason not to replace them.
+    let (before, _) = row.settings(scope.organization, vault);
     connection.prepare_cached(UPDATE)?.execute(params![
         row.endpoint,
         settings.url.as_str(),
@@ -155,41 +142,48 @@ pub(in crate::sqlite) fn update(
         settings.retry_schedule.as_ref().map(to_json),
         settings.timeout_ms,
         settings.rate_limit,
-        vault.seal_headers(owner.organization, id, &settings.headers)?,
+        vault.seal_headers(scope.organization, id, &settings.headers)?,
         settings.signature.as_str(),
         now.as_millis(),
     ])?;
-    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+    write(connection, vault, scope.into(), audit::endpoint_updated(id, &before, settings), now)?;
+    Ok((EndpointKey(row.endpoint), get(connection, vault, scope, id)?))
 }
 
 /// The row stays, because deliveries point to it; its secrets and headers go.
 pub(in crate::sqlite) fn delete(
     connection: &Connection,
-    owner: &Owner,
+    vault: &Vault,
+    scope: &Scope,
     id: EndpointId,
     now: Timestamp,
 ) -> Result<EndpointKey> {
-    let row = find(connection, owner, id)?;
-    owner.secrets(row.endpoint).end_all(connection, now, now)?;
+    let row = find(connection, scope, id)?;
+    secrets(scope, row.endpoint).end_all(connection, now, now)?;
     connection.prepare_cached(DELETE)?.execute((row.endpoint, now.as_millis()))?;
+    let (before, _) = row.settings(scope.organization, vault);
+    let act = Act::on(Action::EndpointDeleted, id).from(audit::of_endpoint(&before));
+    write(connection, vault, scope.into(), act, now)?;
     Ok(EndpointKey(row.endpoint))
 }
 
 pub(in crate::sqlite) fn set_enabled(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     id: EndpointId,
     enabled: bool,
     now: Timestamp,
 ) -> Result<(EndpointKey, EndpointView)> {
-    let row = find(connection, owner, id)?;
+    let row = find(connection, scope, id)?;
     if enabled && row.disabled.is_some() {
         connection.prepare_cached(ENABLE)?.execute((row.endpoint, now.as_millis()))?;
     } else if !enabled {
         connection.prepare_cached(DISABLE)?.execute((row.endpoint, Disabled::ByPerson.as_str(), now.as_millis()))?;
     }
-    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+    let action = if enabled { Action::EndpointEnabled } else { Action::EndpointDisabled };
+    write(connection, vault, scope.into(), Act::on(action, id), now)?;
+    Ok((EndpointKey(row.endpoint), get(connection, vault, scope, id)?))
 }
 
 /// Disables an endpoint that answered 410; answers with its organization.
@@ -202,17 +196,18 @@ pub(in crate::sqlite) fn disable_gone(connection: &Connection, endpoint: Endpoin
 pub(in crate::sqlite) fn rotate(
     connection: &Connection,
     vault: &Vault,
-    owner: &Owner,
+    scope: &Scope,
     id: EndpointId,
     rotation: &Rotation,
     now: Timestamp,
 ) -> Result<(EndpointKey, EndpointView)> {
-    let row = find(connection, owner, id)?;
-    let secrets = owner.secrets(row.endpoint);
+    let row = find(connection, scope, id)?;
+    let secrets = secrets(scope, row.endpoint);
     secrets.end_all(connection, grace_of_endpoint(rotation, now), now)?;
     secrets.add(connection, vault, &rotation.secret, now)?;
     connection.prepare_cached(TOUCH)?.execute((row.endpoint, now.as_millis()))?;
-    Ok((EndpointKey(row.endpoint), get(connection, vault, owner, id)?))
+    write(connection, vault, scope.into(), Act::on(Action::EndpointSecretRotated, id).rotated(rotation), now)?;
+    Ok((EndpointKey(row.endpoint), get(connection, vault, scope, id)?))
 }
 
 /// The newest secret, and the entry in the audit log that says who saw it.
@@ -223,25 +218,23 @@ pub(in crate::sqlite) fn reveal(
     id: EndpointId,
     now: Timestamp,
 ) -> Result<Secret> {
-    let row = find(connection, &scope.into(), id)?;
+    let row = find(connection, scope, id)?;
     let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
     let newest = stored.first().ok_or(Error::NotFound { kind: "endpoint secret" })?;
     let secret = newest.open(SecretsOf::Endpoint, scope.organization, vault).map_err(broken)?;
-    connection.prepare_cached(AUDIT)?.execute((
-        scope.org,
-        now.as_millis(),
-        scope.actor.to_string(),
-        "endpoint.secret_revealed",
-        id.to_string(),
-    ))?;
+    write(connection, vault, scope.into(), Act::on(Action::EndpointSecretViewed, id), now)?;
     Ok(secret)
 }
 
-fn find(connection: &Connection, owner: &Owner, id: EndpointId) -> Result<EndpointRow> {
-    rows::expect("endpoint", connection, BY_ID, &[&owner.org, &id.to_bytes()], EndpointRow::read)
+fn find(connection: &Connection, scope: &Scope, id: EndpointId) -> Result<EndpointRow> {
+    rows::expect("endpoint", connection, BY_ID, &[&scope.org, &id.to_bytes()], EndpointRow::read)
 }
 
-fn view(connection: &Connection, vault: &Vault, owner: &Owner, row: EndpointRow) -> Result<EndpointView> {
+fn view(connection: &Connection, vault: &Vault, scope: &Scope, row: EndpointRow) -> Result<EndpointView> {
     let stored = SecretRow::all(connection, SecretsOf::Endpoint, row.endpoint)?;
-    row.view(owner.organization, vault, stored)
+    row.view(scope.organization, vault, stored)
+}
+
+fn secrets(scope: &Scope, endpoint: i64) -> SecretOwner {
+    SecretOwner { of: SecretsOf::Endpoint, org: scope.org, organization: scope.organization, owner: endpoint }
 }

@@ -4,15 +4,19 @@ use postroom_domain::{ApiKeyId, Timestamp};
 use rusqlite::params;
 
 use super::room_for_one_more;
-use crate::Result;
 use crate::api::{ApiKeyView, NewApiKey};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
+use crate::engine::vault::Vault;
+use crate::sqlite::audit::write;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, KeyRow, select_key};
+use crate::{Result, Scope};
 
 /// Unique indexes on id and hash decide.
-const INSERT: &str = "insert into api_key (org, id, name, scopes, hash, last_four, expires_at, created_at) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT: &str = "insert into api_key (org, id, name, scopes, hash, last_four, expires_at, created_at, created_by) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// Index: api_key_by_org, at most as many entries as the bound.
 const COUNT: &str = "select count(*) from (select 1 from api_key where org = ?1 and revoked_at is null limit ?2)";
@@ -27,18 +31,19 @@ const PAGE: &str = select_key!(
 );
 
 /// By the unique index on id.
-const REVOKE: &str = "update api_key set revoked_at = coalesce(revoked_at, ?3) where id = ?2 and org = ?1";
+const REVOKE: &str = "update api_key set revoked_at = ?3 where id = ?2 and org = ?1 and revoked_at is null";
 
 pub(in crate::sqlite) fn create(
     connection: &Connection,
-    org: i64,
+    vault: &Vault,
+    scope: &Scope,
     new: &NewApiKey,
     now: Timestamp,
 ) -> Result<ApiKeyView> {
-    room_for_one_more(connection, COUNT, org, "API keys that are not revoked")?;
+    room_for_one_more(connection, COUNT, scope.org, "API keys that are not revoked")?;
     let id = ApiKeyId::new(now);
     connection.prepare_cached(INSERT)?.execute(params![
-        org,
+        scope.org,
         id.to_bytes(),
         new.name,
         to_json(&new.scopes),
@@ -46,8 +51,11 @@ pub(in crate::sqlite) fn create(
         new.last_four,
         new.expires_at.map(Timestamp::as_millis),
         now.as_millis(),
+        scope.actor.to_string(),
     ])?;
-    get(connection, org, id)
+    let act = Act::on(Action::ApiKeyCreated, id).to(audit::of_key(new));
+    write(connection, vault, scope.into(), act, now)?;
+    get(connection, scope.org, id)
 }
 
 pub(in crate::sqlite) fn get(connection: &Connection, org: i64, id: ApiKeyId) -> Result<ApiKeyView> {
@@ -64,7 +72,16 @@ pub(in crate::sqlite) fn list(
     Ok(rows.into_iter().map(KeyRow::view).collect())
 }
 
-pub(in crate::sqlite) fn revoke(connection: &Connection, org: i64, id: ApiKeyId, now: Timestamp) -> Result<ApiKeyView> {
-    connection.prepare_cached(REVOKE)?.execute((org, id.to_bytes(), now.as_millis()))?;
-    get(connection, org, id)
+/// Ends a key; one that has ended stays as it is, and so does the log.
+pub(in crate::sqlite) fn revoke(
+    connection: &Connection,
+    vault: &Vault,
+    scope: &Scope,
+    id: ApiKeyId,
+    now: Timestamp,
+) -> Result<ApiKeyView> {
+    if connection.prepare_cached(REVOKE)?.execute((scope.org, id.to_bytes(), now.as_millis()))? > 0 {
+        write(connection, vault, scope.into(), Act::on(Action::ApiKeyRevoked, id), now)?;
+    }
+    get(connection, scope.org, id)
 }

@@ -4,21 +4,24 @@ use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
 use rusqlite::params;
 
 use super::taken;
+use crate::audit::Action;
 use crate::cells::registry::OrganizationCopy;
+use crate::engine::audit::{self, Act};
 use crate::engine::configured::MANDRILL;
 use crate::engine::vault::Vault;
 use crate::platform::{NewOrganization, Organization, OrganizationChange};
+use crate::sqlite::audit::write;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::broken;
 use crate::sqlite::grants::Part;
 use crate::sqlite::rows::{self, OrganizationRow, select_organization};
 use crate::sqlite::{tenants, usage};
-use crate::{Result, Scope};
+use crate::{Result, Scope, SuperAdmin};
 
 /// Unique indexes on id, slug and mandrill_fingerprint decide.
 const INSERT: &str = "insert into organization \
-     (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)";
+     (id, slug, name, plan, webhook_limit, is_active, mandrill_secret, mandrill_fingerprint, created_at, updated_at, \
+     created_by) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)";
 
 /// By the unique index on id.
 const BY_ID: &str = select_organization!("where id = ?1");
@@ -65,13 +68,14 @@ const UPDATE_COPY: &str = "update organization set slug = ?2, name = ?3, plan = 
      mandrill_secret = ?7, mandrill_fingerprint = ?8, updated_at = ?9 \
      where org = ?1 and id = ?10 and created_at = ?11 and updated_at <= ?9";
 
-/// Makes an organization; answers with its key, too.
+/// Makes an organization; answers with the way into it, too.
 pub(in crate::sqlite) fn create(
     connection: &Connection,
     vault: &Vault,
+    by: &SuperAdmin,
     new: &NewOrganization,
     now: Timestamp,
-) -> Result<(i64, Organization)> {
+) -> Result<(Scope, Organization)> {
     let id = OrganizationId::new(now);
     let sealed = new.mandrill_webhook_secret.as_ref().map(|secret| vault.seal_mandrill(id, secret));
     let (sealed, fingerprint) = sealed.unzip();
@@ -87,6 +91,7 @@ pub(in crate::sqlite) fn create(
             sealed,
             fingerprint,
             now.as_millis(),
+            by.0.to_string(),
         ])
         .map_err(taken)?;
     // With `returning`, SQLite would look for rows of every table that points here.
@@ -94,7 +99,12 @@ pub(in crate::sqlite) fn create(
     if new.mandrill_webhook_secret.is_some() {
         imply_source(connection, org, now)?;
     }
-    Ok((org, get(connection, id, now)?))
+    let organization = get(connection, id, now)?;
+    let act = Act::on(Action::OrganizationCreated, id).to(audit::of_organization(&organization));
+    write(connection, vault, by.acting_in(org), act, now)?;
+    let slug = organization.slug.as_str().into();
+    let scope = Scope { organization: id, org, slug, actor: by.0, origin: by.1.clone(), is_dedicated: false };
+    Ok((scope, organization))
 }
 
 /// One organization.
@@ -124,11 +134,13 @@ pub(in crate::sqlite) fn list(
 pub(in crate::sqlite) fn update(
     connection: &Connection,
     vault: &Vault,
+    by: &SuperAdmin,
     id: OrganizationId,
     change: OrganizationChange,
     now: Timestamp,
 ) -> Result<(i64, Organization)> {
     let row = rows::expect("organization", connection, BY_ID, &[&id.to_bytes()], OrganizationRow::read)?;
+    let before = audit::of_organization(&get(connection, id, now)?);
     connection
         .prepare_cached(UPDATE)?
         .execute(params![
@@ -141,12 +153,19 @@ pub(in crate::sqlite) fn update(
             now.as_millis(),
         ])
         .map_err(taken)?;
+    let is_secret_set = matches!(&change.mandrill_webhook_secret, Some(Some(_)));
     if let Some(secret) = change.mandrill_webhook_secret {
         set_mandrill(connection, vault, row.org, id, secret.as_ref(), now)?;
     }
     // If it has a database of its own, that has to know.
     tenants::changed(connection)?;
-    Ok((row.org, get(connection, id, now)?))
+    let organization = get(connection, id, now)?;
+    let act = Act::on(Action::OrganizationUpdated, id)
+        .from(before)
+        .to(audit::of_organization(&organization))
+        .with_secret("mandrill_webhook_secret", is_secret_set);
+    write(connection, vault, by.acting_in(row.org), act, now)?;
+    Ok((row.org, organization))
 }
 
 fn set_mandrill(
@@ -240,5 +259,6 @@ fn view(connection: &Connection, row: OrganizationRow, now: Timestamp) -> Result
         has_mandrill_webhook_secret: row.has_mandrill_secret,
         created_at: row.created_at,
         updated_at: row.updated_at,
+        created_by: row.created_by,
     })
 }

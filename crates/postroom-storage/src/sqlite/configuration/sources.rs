@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use postroom_domain::source::SourceSettings;
 use postroom_domain::{Secret, SourceId, Timestamp};
 use rusqlite::params;
 
 use super::{SecretOwner, room_for_one_more, taken};
 use crate::api::{NewSource, Rotation, SourceChange, SourceView};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::vault::Vault;
 use crate::engine::views;
+use crate::sqlite::audit::write;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::to_json;
 use crate::sqlite::rows::{self, SecretRow, SecretsOf, SourceRow, select_source};
 use crate::{Result, Scope};
 
 /// Index source_name decides.
-const INSERT: &str = "insert into source (org, id, name, provider, options, is_active, created_at, updated_at) \
-     values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6) returning source";
+const INSERT: &str = "insert into source (org, id, name, provider, options, is_active, created_at, updated_at, created_by) \
+     values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6, ?7) returning source";
 
 /// Index: the unique one on (org, source), at most as many entries as the bound.
 const COUNT: &str = "select count(*) from (select 1 from source where org = ?1 and deleted_at is null limit ?2)";
@@ -54,13 +58,24 @@ pub(in crate::sqlite) fn create(
     let source = connection
         .prepare_cached(INSERT)?
         .query_row(
-            params![scope.org, id.to_bytes(), settings.name, settings.provider, options, now.as_millis()],
+            params![
+                scope.org,
+                id.to_bytes(),
+                settings.name,
+                settings.provider,
+                options,
+                now.as_millis(),
+                scope.actor.to_string()
+            ],
             |row| row.get(0),
         )
         .map_err(taken)?;
     if let Some(secret) = secret {
         secrets(scope, source).add(connection, vault, secret, now)?;
     }
+    let act =
+        Act::on(Action::SourceCreated, id).to(audit::of_source(settings, true)).with_secret("secret", secret.is_some());
+    write(connection, vault, scope.into(), act, now)?;
     get(connection, scope, id, now)
 }
 
@@ -93,27 +108,43 @@ pub(in crate::sqlite) fn update(
     now: Timestamp,
 ) -> Result<SourceView> {
     let row = changeable(connection, scope, id)?;
-    let name = change.name.unwrap_or(row.settings.name);
-    let options = to_json(&change.options.unwrap_or(row.settings.options));
+    let before = audit::of_source(&row.settings, row.is_active);
+    let settings = SourceSettings {
+        name: change.name.unwrap_or(row.settings.name),
+        provider: row.settings.provider,
+        options: change.options.unwrap_or(row.settings.options),
+    };
     let is_active = change.is_active.unwrap_or(row.is_active);
     connection
         .prepare_cached(UPDATE)?
-        .execute((row.source, name, options, is_active, now.as_millis()))
+        .execute((row.source, &settings.name, to_json(&settings.options), is_active, now.as_millis()))
         .map_err(taken)?;
     if let Some(secret) = &change.secret {
         let owner = secrets(scope, row.source);
         owner.end_all(connection, now, now)?;
         owner.add(connection, vault, secret, now)?;
     }
+    let act = Act::on(Action::SourceUpdated, id)
+        .from(before)
+        .to(audit::of_source(&settings, is_active))
+        .with_secret("secret", change.secret.is_some());
+    write(connection, vault, scope.into(), act, now)?;
     get(connection, scope, id, now)
 }
 
 /// The row stays, because its events point to it; its secrets and its name go.
-pub(in crate::sqlite) fn delete(connection: &Connection, scope: &Scope, id: SourceId, now: Timestamp) -> Result<()> {
+pub(in crate::sqlite) fn delete(
+    connection: &Connection,
+    vault: &Vault,
+    scope: &Scope,
+    id: SourceId,
+    now: Timestamp,
+) -> Result<()> {
     let row = changeable(connection, scope, id)?;
     secrets(scope, row.source).end_all(connection, now, now)?;
     connection.prepare_cached(DELETE)?.execute((row.source, now.as_millis()))?;
-    Ok(())
+    let act = Act::on(Action::SourceDeleted, id).from(audit::of_source(&row.settings, row.is_active));
+    write(connection, vault, scope.into(), act, now)
 }
 
 pub(in crate::sqlite) fn rotate(
@@ -129,6 +160,7 @@ pub(in crate::sqlite) fn rotate(
     owner.end_all(connection, now + Duration::from_secs(rotation.grace_seconds), now)?;
     owner.add(connection, vault, &rotation.secret, now)?;
     connection.prepare_cached(TOUCH)?.execute((row.source, now.as_millis()))?;
+    write(connection, vault, scope.into(), Act::on(Action::SourceSecretRotated, id).rotated(rotation), now)?;
     get(connection, scope, id, now)
 }
 
@@ -148,6 +180,8 @@ pub(in crate::sqlite) fn learn(
     }
     secrets(scope, row.source).add(connection, vault, secret, now)?;
     connection.prepare_cached(TOUCH)?.execute((row.source, now.as_millis()))?;
+    let act = Act::on(Action::SourceSecretLearned, id).with_secret("secret", true);
+    write(connection, vault, scope.into(), act, now)?;
     Ok(true)
 }
 

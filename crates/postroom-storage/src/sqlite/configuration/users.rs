@@ -6,8 +6,11 @@ use rusqlite::params;
 
 use super::{room_for_one_more, taken};
 use crate::api::{NewUser, UserChange, UserView};
+use crate::audit::Action;
+use crate::engine::audit::{self, Act};
 use crate::engine::people::{self, Addressee, PEOPLE, UserRow};
 use crate::engine::vault::Vault;
+use crate::sqlite::audit::write;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::links;
 use crate::sqlite::rows::{self, select_user};
@@ -65,6 +68,8 @@ pub(in crate::sqlite) fn invite(
     ];
     connection.prepare_cached(INSERT)?.execute(values).map_err(taken)?;
     send(connection, vault, scope, connection.last_insert_rowid(), now)?;
+    let act = Act::on(Action::UserInvited, id).to(audit::of_user(&new.email, new.role, true));
+    write(connection, vault, scope.into(), act, now)?;
     get(connection, scope, id)
 }
 
@@ -80,6 +85,7 @@ pub(in crate::sqlite) fn invite_again(
     row.can_be_invited_again(links::made_lately(connection, row.usr, now)?)?;
     links::void(connection, row.usr, now)?;
     send(connection, vault, scope, row.usr, now)?;
+    write(connection, vault, scope.into(), Act::on(Action::UserInvitedAgain, id), now)?;
     get(connection, scope, id)
 }
 
@@ -93,6 +99,7 @@ fn send(connection: &Connection, vault: &Vault, scope: &Scope, usr: i64, now: Ti
 /// Changes what is `Some`.
 pub(in crate::sqlite) fn update(
     connection: &Connection,
+    vault: &Vault,
     scope: &Scope,
     id: UserId,
     change: UserChange,
@@ -115,6 +122,10 @@ pub(in crate::sqlite) fn update(
     if changed.voids_links {
         links::void(connection, row.usr, now)?;
     }
+    let act = Act::on(Action::UserUpdated, id)
+        .from(audit::of_user(&row.email, row.role, row.is_active))
+        .to(audit::of_user(&row.email, changed.role, changed.is_active));
+    write(connection, vault, scope.into(), act, now)?;
     get(connection, scope, id)
 }
 

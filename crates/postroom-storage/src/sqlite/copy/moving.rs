@@ -32,15 +32,15 @@ const MOVED: &str = "update revision set tenants = tenants + 1";
 /// Index: exception_by_org.
 const WAITING: &str = "delete from exception where org = ?1";
 
-/// What is not of events, each behind what refers to it. By primary keys and indexes by organization, but for small tables.
-const REST: [&str; 7] = [
+/// What is not of events, each behind what refers to it. The audit log stays in both: nobody deletes of it, and what is done
+/// to API keys goes on here. By primary keys and indexes by organization, but for small tables.
+const REST: [&str; 6] = [
     "delete from rejection where org = ?1",
     "delete from idempotency where org = ?1",
     "delete from source_secret where org = ?1",
     "delete from source where org = ?1",
     "delete from endpoint_secret where org = ?1",
     "delete from endpoint where org = ?1",
-    "delete from audit where org = ?1",
 ];
 
 /// Where an organization is.

@@ -24,7 +24,7 @@ pub(super) const FORGET_META: &str = "delete from meta where name = ?1";
 /// What moves with whatever a server or a command writes: places of the log, of the audit, of what was refused, and
 /// what is counted. By the ends of primary keys, and tables that are small.
 pub(super) const STAMP: &str = "select concat_ws(' ', (select max(seq) from event), (select max(attempt) from attempt), \
-     (select max(audit) from audit), (select max(key) from api_key), (select max(seq) from rejection), \
+     (select max(rowid) from audit), (select max(key) from api_key), (select max(seq) from rejection), \
      (select value from revision), (select watermark from progress), (select count(*) from exception), \
      (select sum(count) from usage), (select max(updated_at) from organization), (select max(updated_at) from source), \
      (select max(updated_at) from endpoint), (select max(updated_at) from user), (select max(created_at) from session), \

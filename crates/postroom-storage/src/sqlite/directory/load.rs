@@ -20,7 +20,7 @@ use crate::sqlite::convert::{email, json, json_or_none, moment, moment_or_none, 
 use crate::sqlite::grants::Part;
 use crate::sqlite::rows::{self, EndpointRow, SecretRow, SecretsOf, SourceRow, select_endpoint, select_source};
 use crate::worker::{Endpoint, EndpointKey, OrganizationKey};
-use crate::{Actor, Result, Scope};
+use crate::{Actor, Origin, Result, Scope};
 
 /// Every organization, in the order they were made. Reads the primary key.
 const ORGANIZATIONS: &str = "select org from organization order by org";
@@ -102,7 +102,14 @@ pub(super) fn entry(
         Ok((limit.or_else(|| plan.webhook_limit()), row.get::<_, Option<Vec<u8>>>(2)?))
     })?;
     let mandrill = mandrill.map(|sealed| mandrill_secret(owner.id, vault, &sealed));
-    let scope = Scope { organization: owner.id, org, slug: slug.clone(), actor: Actor::Operator, is_dedicated };
+    let scope = Scope {
+        organization: owner.id,
+        org,
+        slug: slug.clone(),
+        actor: Actor::Sender,
+        origin: Origin::default(),
+        is_dedicated,
+    };
     let mut ends = Vec::new();
     let sources = sources(&snapshot, vault, owner, mandrill, &scope, now, &mut ends)?;
     let routes = rows::all(&snapshot, SUBSCRIPTIONS, &[&org], subscription)?;

@@ -57,7 +57,6 @@ async fn an_organization_that_is_moved_goes_on_as_it_was_and_so_do_the_others() 
         "source",
         "source_secret",
         "endpoint_secret",
-        "audit",
         "idempotency",
         "rejection",
         "event_by_org",

@@ -220,10 +220,10 @@ async fn a_secret_is_shown_and_noted_together() {
     let secret = room.storage.api.endpoint_secret_reveal(&acme.scope, id, room.now()).await.unwrap();
     assert_eq!(secret, new_endpoint().secret);
     let admin = connect(&room.harness.database.admin_url()).await;
-    let read = "select actor, action, target from audit_logs";
+    let read = "select actor, action, resource_id from audit_logs order by number desc limit 1";
     let rows = admin.query(read, &[]).await.unwrap();
     let row: Vec<(String, String, String)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    assert_eq!(row, [("operator".to_owned(), "endpoint.secret_revealed".to_owned(), id.to_string())]);
+    assert_eq!(row, [("operator".to_owned(), "endpoint.secret_viewed".to_owned(), id.to_string())]);
     // Where it cannot be noted it is not shown.
     admin.batch_execute("revoke insert on audit_logs from postroom_api").await.unwrap();
     let refused: Result<Secret, Error> = room.storage.api.endpoint_secret_reveal(&acme.scope, id, room.now()).await;

@@ -221,7 +221,7 @@ async fn again(state: &Web, scope: &Scope, id: RejectionId, sources: &mut Source
         }
     };
     let recorded = ingest::record(state, events.into_iter().enumerate().map(known).collect()).await?;
-    state.app.storage.api.rejection_resolve(scope, id, recorded.id).await?;
+    state.app.storage.api.rejection_resolve(scope, id, recorded.id, state.now()).await?;
     Ok(Reverified { event_id: recorded.id, duplicate: recorded.duplicate })
 }
 

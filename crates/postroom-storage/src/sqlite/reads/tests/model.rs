@@ -78,7 +78,7 @@ impl Log {
         for org in [1, 2] {
             self.raw
                 .execute(
-                    "insert into organization values (?1, ?2, ?3, '', 'free', null, 1, null, null, 2, 0, 0)",
+                    "insert into organization values (?1, ?2, ?3, '', 'free', null, 1, null, null, 2, 0, 0, null)",
                     (org, [u8::try_from(org).unwrap(); 16], format!("org-{org}")),
                 )
                 .unwrap();
@@ -86,7 +86,7 @@ impl Log {
                 let (source, endpoint) = (org * 10 + number - 1, org * 10 + number);
                 self.raw
                     .execute(
-                        "insert into source values (?1, ?2, ?3, ?4, 'github', '{}', 1, 0, 0, 0, null)",
+                        "insert into source values (?1, ?2, ?3, ?4, 'github', '{}', 1, 0, 0, 0, null, null)",
                         (source, org, source_id(source).to_bytes(), format!("s{source}")),
                     )
                     .unwrap();
