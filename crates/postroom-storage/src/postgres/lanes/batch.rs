@@ -21,9 +21,11 @@ use crate::receiver::Recorded;
 use crate::worker::{EndpointKey, EventKey, OrganizationKey, StoredEvent};
 use crate::{Handoff, Result};
 
-/// Appends everything that is not a duplicate, for a node that is alive. By the primary keys of nodes, duplicate_guard
-/// and usage.
-const WRITE: &str = "\
+/// `$more` is done in the same statement.
+macro_rules! write {
+    ($($more:literal)?) => {
+        concat!(
+            "\
     with fence as materialized ( \
         select node from nodes where node = $1 and epoch = $2 and state = 'live' for key share \
     ), guarded as ( \
@@ -37,8 +39,23 @@ const WRITE: &str = "\
             e.counted, e.headers, e.body \
         from fence, unnest($7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
             as e (org, id, source, type, external_id, targets, counted, headers, body, is_guarded) \
-        where not e.is_guarded or e.id in (select event from guarded) \
-    ), parked as ( \
+        where not e.is_guarded or e.id in (select event from guarded) ",
+            $($more,)?
+            ") select txid_current(), (select count(*) from fence), (select array_agg(event) from guarded)"
+        )
+    };
+}
+
+/// Appends everything that is not a duplicate, for a node that is alive. By the primary keys of nodes and duplicate_guard.
+const WRITE: &str = write!();
+
+/// How many of the values it needs.
+const OF_EVENTS: usize = 16;
+
+/// The same when deliveries wait as exceptions or a month is counted, by the primary key of usage too. Most batches need
+/// neither, and to start what there is nothing to do for takes its time.
+const WRITE_ALL: &str = write!(
+    "), parked as ( \
         insert into exceptions (org, endpoint, event, run, state, due_at, attempts, attempts_of_schedule, since) \
         select p.org, p.endpoint, p.event, 0, 'waiting', $17, 0, 0, $17 \
         from fence, unnest($18, $19, $20, $21) as p (org, endpoint, event, is_guarded) \
@@ -46,9 +63,8 @@ const WRITE: &str = "\
     ), counted as ( \
         insert into usage as usage (org, month, count) \
         select c.org, $22, c.count from fence, unnest($23, $24) as c (org, count) order by c.org \
-        on conflict (org, month) do update set count = usage.count + excluded.count \
-    ) \
-    select txid_current(), (select count(*) from fence), (select array_agg(event) from guarded)";
+        on conflict (org, month) do update set count = usage.count + excluded.count "
+);
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -342,6 +358,8 @@ impl<'a> Values<'a> {
             counts.0,
             counts.1,
         ];
-        Answer::read(&line.write(WRITE, values).await?)
+        let only_events = self.parked_orgs.is_empty() && counts.0.is_empty();
+        let (statement, values) = if only_events { (WRITE, &values[..OF_EVENTS]) } else { (WRITE_ALL, values) };
+        Answer::read(&line.write(statement, values).await?)
     }
 }

@@ -1,8 +1,7 @@
 //! The ways into the log: one for events, one for what became of deliveries.
 //!
-//! Each is one task with one connection of its own. It takes everything that waits (no timer), writes it in one
-//! statement, and answers. At a low load a statement holds one event and the acknowledgement takes one flush; under load
-//! they grow by themselves.
+//! Each is one task with one connection of its own. It takes everything that waits, writes it in one statement, and answers.
+//! At a low load a statement holds one event, and the acknowledgement takes one flush; under load they grow by themselves.
 
 mod batch;
 mod counted;

@@ -1,6 +1,7 @@
 //! The lane for what became of deliveries: attempts are appended, exceptions written, moved and deleted.
 //!
-//! It lingers for a moment, so that one flush serves many: nobody waits for an outcome but the place it takes in memory.
+//! It keeps some time between two statements, so that one serves many: nobody waits for an outcome but the place it takes
+//! in memory.
 //! Everything it does can be done twice with the same result, so whoever lost an answer asks again.
 //!
 //! It also writes a row for each delivery that is in memory for too long, so that the node's watermark moves. Whoever
@@ -24,12 +25,13 @@ use crate::engine::record::{SETTLEMENTS, Settle};
 use crate::postgres::convert::at;
 use crate::postgres::door::Login;
 use crate::postgres::node::Taken;
-use crate::postgres::pool::bind;
+use crate::postgres::pool::{Bound, bind};
 use crate::worker::{DeliveryKey, EndpointKey, Transition};
 use crate::{Error, Result};
 
-/// How long it waits for more.
-const LINGER: Duration = Duration::from_millis(3);
+/// A statement is sent so long after the one before at the earliest, unless a full one waits: starting and committing one
+/// costs as much as thirty attempts.
+const PACE: Duration = Duration::from_millis(10);
 /// After how long a delivery that is still in memory gets a row of its own.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// How many of those in one statement.
@@ -40,18 +42,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Above so many, it is looked which deliveries without a known outcome are still in memory.
 const UNSURE_MAX: usize = 10_000;
 
-macro_rules! write {
+/// Appends attempts; `$again` says what becomes of those that are there already.
+macro_rules! append {
     ($again:literal) => {
         concat!(
             "\
-    with appended as ( \
         insert into attempts (org, endpoint, event, run, id, tx, number, succeeded, status, error, duration_ms, \
             settled_at, url, response_headers, response_body) \
         select a.org, a.endpoint, a.event, a.run, a.id, (select txid_current()), a.number, a.succeeded, a.status, \
             a.error, a.duration_ms, $1, a.url, a.response_headers, a.response_body \
         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as a (org, endpoint, event, run, id, \
             number, succeeded, status, error, duration_ms, url, response_headers, response_body) ",
-            $again,
+            $again
+        )
+    };
+}
+
+/// Appends attempts, and writes, moves and deletes exceptions.
+macro_rules! write {
+    ($again:literal) => {
+        concat!(
+            "with appended as ( ",
+            append!($again),
             "), ended as ( \
         delete from exceptions using unnest($15, $16, $17, $18) as e (org, endpoint, event, run) \
         where exceptions.org = e.org and exceptions.endpoint = e.endpoint and exceptions.event = e.event \
@@ -88,12 +100,19 @@ macro_rules! write {
     };
 }
 
+/// What a statement is sent for: the second when some of the attempts may be there already.
+type Twice = [&'static str; 2];
+
 /// By the primary keys of all three tables. A late failure brings nothing back that a success, a person or a rule has
 /// ended, and the number of attempts only grows.
-const WRITE: &str = write!("");
+const WRITE: Twice = [write!(""), write!("on conflict do nothing")];
 
-/// The same, when some of the attempts may be there already.
-const WRITE_AGAIN: &str = write!("on conflict do nothing");
+/// The same for deliveries that ended in memory, which nearly all do: to start what there is nothing to do for, on all
+/// days' attempts at that, takes as long as to append.
+const APPEND: Twice = [append!(""), append!("on conflict do nothing")];
+
+/// How many of the values only attempts need.
+const OF_ATTEMPTS: usize = 14;
 
 enum Command {
     Settle {
@@ -204,8 +223,9 @@ impl Lane {
             Ok(None) => return (waiting, Some(oneshot::channel().0)),
             Err(_nothing) => None,
         };
-        if next.is_some() && self.inbox.len() < BATCH_EVENTS / 4 {
-            tokio::time::sleep(LINGER).await;
+        let early = PACE.saturating_sub(self.used.elapsed());
+        if next.is_some() && self.inbox.len() < BATCH_EVENTS && !early.is_zero() {
+            tokio::time::sleep(early).await;
         }
         while let Some(command) = next {
             match command {
@@ -315,12 +335,12 @@ impl Lane {
             self.line = Some(connected.map_err(Fault::Lost)?);
         }
         let Some(line) = &self.line else { return Err(Fault::Lost(gone("there is no connection"))) };
-        let (mut tries, mut statement) = (0, WRITE);
+        let (mut tries, mut again) = (0, false);
         loop {
             tries += 1;
-            match values.write(line, statement, now).await {
+            match values.write(line, again, now).await {
                 // What was stored by a statement whose answer was lost is asked for again.
-                Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => statement = WRITE_AGAIN,
+                Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => again = true,
                 Err(fault) if fault.is_conflict() && tries < TRIES => {}
                 written => return written,
             }
@@ -422,10 +442,10 @@ impl Values {
         first
     }
 
-    async fn write(&self, line: &Line, statement: &'static str, now: Timestamp) -> Result<(), Fault> {
+    async fn write(&self, line: &Line, again: bool, now: Timestamp) -> Result<(), Fault> {
         let Self { attempts, ended, moved, parked, .. } = self;
         let now = at(now);
-        let values = bind![
+        let values: &[Bound<'_>] = bind![
             now,
             attempts.orgs,
             attempts.endpoints,
@@ -459,7 +479,9 @@ impl Values {
             parked.events,
             self.parked_until,
         ];
-        line.write(statement, values).await.map(drop)
+        let only_attempts = [ended, moved, parked].into_iter().all(|keys| keys.orgs.is_empty());
+        let (statements, values) = if only_attempts { (APPEND, &values[..OF_ATTEMPTS]) } else { (WRITE, values) };
+        line.write(statements[usize::from(again)], values).await.map(drop)
     }
 }
 
