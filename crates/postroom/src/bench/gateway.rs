@@ -1,18 +1,22 @@
-//! The bare gateway that a server is measured against: receives, checks the HMAC, answers, forwards. It stores nothing,
-//! so what it answered is gone with it: this is the least that any gateway has to do, not a gateway to use.
+//! The bare gateway that a server is measured against: receives, checks the HMAC and that it is JSON, answers, forwards.
+//! It is made of what the server is made of (axum, hyper) and stores nothing, so what it answered is gone with it: this is
+//! the least that any gateway has to do, not a gateway to use.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::routing::post;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Full, Limited};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use serde::de::IgnoredAny;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -54,44 +58,45 @@ pub async fn run(args: GatewayArgs) -> anyhow::Result<()> {
         client: Client::builder(TokioExecutor::new()).build(connector),
         forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
     });
+    let router = Router::new()
+        .route("/in/{organization}/{source}", post(take))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(gateway);
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let gateway = Arc::clone(&gateway);
+        let service = TowerToHyperService::new(router.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| take(Arc::clone(&gateway), request));
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn take(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, hyper::Error> {
-    let answer = |status| {
-        let mut response = Response::new(Empty::new());
-        *response.status_mut() = status;
-        Ok(response)
-    };
-    let (head, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return answer(StatusCode::PAYLOAD_TOO_LARGE);
-    };
-    let body = body.to_bytes();
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+async fn take(
+    State(gateway): State<Arc<Gateway>>,
+    Path((organization, _)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let tag = header("x-hub-signature-256").strip_prefix("sha256=").and_then(|text| hex::decode(text).ok());
     if tag.is_none_or(|tag| hmac::verify(&gateway.key, &body, &tag).is_err()) {
-        return answer(StatusCode::UNAUTHORIZED);
+        return StatusCode::UNAUTHORIZED;
     }
-    if let Some(target) = target(head.uri.path(), header("x-github-event")) {
+    if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
+        return StatusCode::BAD_REQUEST;
+    }
+    if let Some(target) = target(&organization, header("x-github-event")) {
         forward(&gateway, &target, body).await;
     }
-    answer(StatusCode::OK)
+    StatusCode::OK
 }
 
-/// `/in/bench-0f3a-7/github` and `bench3` go to `/r/7/3`: where a server would have looked for a subscription.
-fn target(inbound: &str, event_type: &str) -> Option<String> {
-    let organization = inbound.strip_prefix("/in/bench-")?.split('/').next()?.rsplit('-').next()?.parse().ok()?;
+/// `bench-0f3a-7` and `bench3` go to `/r/7/3`: where a server would have looked for a subscription.
+fn target(organization: &str, event_type: &str) -> Option<String> {
+    let organization = organization.strip_prefix("bench-")?.rsplit('-').next()?.parse().ok()?;
     Some(path(organization, event_type.strip_prefix("bench")?.parse().ok()?))
 }
 

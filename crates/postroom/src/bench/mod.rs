@@ -75,7 +75,7 @@ pub struct BenchArgs {
     /// Send the organizations' own events to /v1/events, in place of signed webhooks to /in/
     #[arg(long)]
     own: bool,
-    /// Put the same load on a bare gateway too: receive, check the HMAC, forward, store nothing
+    /// Put the same load on a bare gateway too: receive, check HMAC and JSON, forward, store nothing
     #[arg(long, conflicts_with_all = ["own", "url", "kill", "pause"])]
     bare: bool,
     /// Kill the server so many times under load, restart it, and compare what was acknowledged with what arrived
