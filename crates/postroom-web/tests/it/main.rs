@@ -221,6 +221,7 @@ macro_rules! suite {
                 a_cookie_changes_something_only_from_a_page_of_this_server,
                 no_answer_lets_another_site_read_it,
                 people_of_an_organization_that_is_switched_off_are_answered_like_its_keys,
+                a_database_holds_no_link_and_no_session_in_the_clear,
                 a_super_admin_enters_an_organization_by_naming_it_and_sees_no_secret,
             ],
             stream: [
@@ -229,6 +230,7 @@ macro_rules! suite {
                 a_stream_resumes_after_the_last_thing_it_showed,
                 a_quiet_stream_says_that_it_is_alive_and_ends_when_the_server_stops,
                 a_stream_ends_when_its_key_is_revoked,
+                a_stream_ends_when_its_session_ends,
                 streams_of_one_organization_are_bounded,
             ],
         }

@@ -138,6 +138,19 @@ pub async fn a_stream_ends_when_its_key_is_revoked(engine: Engine) {
     assert!(stream.until("never").await, "the stream ends");
 }
 
+pub async fn a_stream_ends_when_its_session_ends(engine: Engine) {
+    let room = Room::with(engine, |setup| setup.limits.stream_heartbeat = Duration::from_millis(20)).await;
+    let tenant = room.tenant("Acme").await;
+    let ada = room.person(&tenant, "ada@example.com", "member").await;
+    let root = room.super_admin("root@example.com").await;
+    for person in [&ada, &root] {
+        let call = room.get("/v1/stream").header("cookie", &person.cookie);
+        let mut stream = Watching::begin(&room, call.header("postroom-organization", &tenant.slug)).await;
+        assert_eq!(room.post("/api/auth/logout").bearer(&person.token).send().await.status, 204);
+        assert!(stream.until("never").await, "the stream ends");
+    }
+}
+
 pub async fn streams_of_one_organization_are_bounded(engine: Engine) {
     let room = Room::with(engine, |setup| setup.limits.streams_per_organization = 1).await;
     let tenant = room.tenant("Acme").await;

@@ -14,7 +14,7 @@ use postroom_domain::keyring::Keyring;
 use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
-use postroom_testkit::postgres::{APP_ROLE, Database};
+use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 use postroom_web::{AdminToken, App, KeyFetcher, Limits, Quota, Roles, ServerLimits, SessionKeys};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -258,6 +258,25 @@ impl Room {
         match &*self.place {
             Place::Embedded(directory) => directory.path(),
             Place::Postgres(_) => panic!("PostgreSQL has no data directory"),
+        }
+    }
+
+    /// All that is in the database: the files of the embedded engine, every row of every table of PostgreSQL.
+    pub async fn stored(&self) -> Vec<u8> {
+        match &*self.place {
+            Place::Embedded(directory) => {
+                let entries = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+                entries.filter(|path| path.is_file()).flat_map(|path| std::fs::read(path).unwrap()).collect()
+            }
+            Place::Postgres(database) => {
+                let client = connect(&database.admin_url()).await;
+                client.query("select set_config('xmlbinary', 'hex', false)", &[]).await.unwrap();
+                let all =
+                    "select query_to_xml(format('select * from %I.%I', schemaname, tablename), true, false, '')::text
+                    from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
+                let rows = client.query(all, &[]).await.unwrap();
+                rows.iter().flat_map(|row| row.get::<_, String>(0).into_bytes()).collect()
+            }
         }
     }
 
