@@ -58,6 +58,9 @@ const TRIM: &str = "update sessions set ended_at = $3 where id in (select id fro
 const BEGIN: &str = "insert into sessions (id, org, usr, created_at, expires_at, address, user_agent) \
      values ($1, $2, $3, $4, $5, $6, $7)";
 
+/// By primary key.
+const OWNER: &str = "select org, usr from sessions where id = $1";
+
 /// By primary keys.
 const END: &str = "update sessions set ended_at = $2 where id = $1 and ended_at is null \
      returning org, (select users.id from users where users.org = sessions.org and users.usr = sessions.usr)";
@@ -117,7 +120,11 @@ async fn leave(
     from: &Origin,
     now: Timestamp,
 ) -> Result<()> {
-    let Some(row) = transaction.query_one(END, bind![uuid(session.to_bytes()), at(now)]).await? else { return Ok(()) };
+    let session_id = uuid(session.to_bytes());
+    let Some(owner) = transaction.query_one(OWNER, bind![session_id]).await? else { return Ok(()) };
+    // Whoever switches the person off at this moment comes before or after this.
+    transaction.expect("user", ALONE, bind![get::<i64>(&owner, 0)?, get::<i64>(&owner, 1)?]).await?;
+    let Some(row) = transaction.query_one(END, bind![session_id, at(now)]).await? else { return Ok(()) };
     let (org, user) = (get(&row, 0)?, UserId::from_bytes(id(&row, 1)?));
     let act = Act::on(Action::UserSignedOut, user).with("session", session.to_string());
     audit::write(transaction, vault, by_user(org, user, from), act, now).await

@@ -118,10 +118,10 @@ pub async fn somebody_who_is_invited_comes_in_with_the_link_of_the_mail_until_th
     assert_eq!((scope.organization(), scope.actor()), (acme.organization.id, Actor::User(invited.id)));
     assert_eq!((role, organization_active), (Role::Admin, true));
     assert_eq!(room.storage.api.user_list(&scope, page(10)).await.unwrap().data.len(), 1);
-    room.storage.authorizer.session_end(entered.session, room.now()).await.unwrap();
+    room.storage.authorizer.session_end(entered.session, &Origin::default(), room.now()).await.unwrap();
     assert!(room.person(entered.session).await.is_none());
-    room.storage.authorizer.session_end(entered.session, room.now()).await.unwrap();
-    room.storage.authorizer.session_end(SessionId::new(room.now()), room.now()).await.unwrap();
+    room.storage.authorizer.session_end(entered.session, &Origin::default(), room.now()).await.unwrap();
+    room.storage.authorizer.session_end(SessionId::new(room.now()), &Origin::default(), room.now()).await.unwrap();
 }
 
 pub async fn of_twenty_who_come_with_one_link_at_once_one_comes_in<H: Harness>() {
@@ -324,7 +324,7 @@ pub async fn a_super_admin_is_made_once_and_comes_in_without_an_organization<H: 
     assert_eq!((mail.organization, mail.role, mail.purpose), (None, None, Purpose::SignIn));
     room.enter(&mail.token).await.unwrap();
     assert!(is_not_found(room.storage.api.user_get(&scope, first.user).await), "of no organization");
-    room.storage.authorizer.session_end(entered.session, room.now()).await.unwrap();
+    room.storage.authorizer.session_end(entered.session, &Origin::default(), room.now()).await.unwrap();
     assert!(room.person(entered.session).await.is_none());
 }
 

@@ -11,7 +11,7 @@ use postroom_storage::api::{Idempotency, IdempotencyClaim, NewApiKey, Rotation, 
 use postroom_storage::platform::{Isolation, NewTenant, OrganizationChange, Tenant};
 use postroom_storage::scope::PersonIs;
 use postroom_storage::worker::EndpointKey;
-use postroom_storage::{Error, Storage, SuperAdmin};
+use postroom_storage::{Error, Origin, Storage, SuperAdmin};
 use postroom_testkit::postgres::connect;
 
 use crate::people::{email, from};
@@ -339,7 +339,7 @@ async fn a_session_that_one_node_ends_lets_nobody_in_on_another_within_a_second(
     };
     let ada = room.joined(&acme.scope, "ada@example.com", Role::Member).await;
     assert!(known(ada.session).await.is_some(), "it is found at once");
-    room.storage.authorizer.session_end(ada.session, room.now()).await.unwrap();
+    room.storage.authorizer.session_end(ada.session, &Origin::default(), room.now()).await.unwrap();
     let ended = until(async || known(ada.session).await.is_none()).await;
 
     let session = again().await;
@@ -374,7 +374,7 @@ async fn a_session_that_one_node_ends_lets_nobody_in_on_another_within_a_second(
     let root = room.storage.platform.super_admin_create(SuperAdmin::by_operator(), &boss, room.now());
     let session = room.enter(&root.await.unwrap().token).await.unwrap().session;
     assert!(known(session).await.is_some());
-    room.storage.authorizer.session_end(session, room.now()).await.unwrap();
+    room.storage.authorizer.session_end(session, &Origin::default(), room.now()).await.unwrap();
     let super_ended = until(async || known(session).await.is_none()).await;
     for took in [ended, promoted, switched_off, closed, super_ended] {
         assert!(took < Duration::from_secs(1), "{took:?}");

@@ -199,11 +199,11 @@ async fn signing_out_and_being_given_another_role_at_once_both_go_well() {
             sessions.push(room.enter(&room.token().await).await.unwrap().session);
         }
         let role = Some(if round % 2 == 0 { Role::Admin } else { Role::Member });
-        let change = UserChange { role, is_active: None };
+        let (change, origin) = (UserChange { role, is_active: None }, from());
         let (changed, one, other) = tokio::join!(
             api.user_update(&acme.scope, ada.user, change, room.now()),
-            authorizer.session_end(sessions[0], room.now()),
-            authorizer.session_end(sessions[1], room.now()),
+            authorizer.session_end(sessions[0], &origin, room.now()),
+            authorizer.session_end(sessions[1], &origin, room.now()),
         );
         assert!(changed.is_ok() && one.is_ok() && other.is_ok(), "{changed:?} {one:?} {other:?}");
         for session in sessions {
