@@ -1,5 +1,7 @@
 //! A running server on either engine with a clock set by hand, and a client that sends exactly the bytes it is told to.
 
+mod chunked;
+
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -527,7 +529,7 @@ impl Reply {
             .collect();
         let mut body = bytes[end + 4..].to_vec();
         if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") {
-            body = dechunk(&body);
+            body = chunked::dechunk(&body);
         }
         Self { status, headers, body }
     }
@@ -569,16 +571,6 @@ impl Reply {
         let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
         errors.iter().map(|e| format!("{} {}", e["field"].as_str().unwrap(), e["code"].as_str().unwrap())).collect()
     }
-}
-
-fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
-        whole.extend_from_slice(&bytes[end + 2..end + 2 + size]);
-        bytes = &bytes[end + 2 + size + 2..];
-    }
-    whole
 }
 
 /// One recorder of metrics for all tests of the process.
