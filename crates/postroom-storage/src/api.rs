@@ -1,6 +1,8 @@
 //! An organization's own resources. Every method takes the [`Scope`] that proves for whom; what belongs to another
 //! organization is [`NotFound`](crate::Error::NotFound), like what never was.
 
+mod answers;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_domain::api_key::{KeyHash, KeyScope};
@@ -14,6 +16,7 @@ use postroom_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::answers::{Idempotency, IdempotencyClaim, StoredAnswer};
 use crate::audit::{AuditEntry, AuditFilter};
 use crate::{Result, Scope};
 
@@ -556,37 +559,6 @@ pub struct ApiKeyView {
     pub created_at: Timestamp,
     /// Who made it: the id of a key or a user, `super_admin`, `operator`; unknown for what is older than the audit log.
     pub created_by: Option<String>,
-}
-
-/// One use of an `Idempotency-Key`.
-#[derive(Debug, Clone)]
-pub struct IdempotencyClaim {
-    /// The caller's key, 1 to 255 visible ASCII characters.
-    pub key: String,
-    /// SHA-256 of method, path and body.
-    pub request_hash: [u8; 32],
-}
-
-/// What is known of an `Idempotency-Key`.
-#[derive(Debug, Clone)]
-pub enum Idempotency {
-    /// Nobody used it: go on, and finish it.
-    New,
-    /// The same request was answered with this.
-    Answered(StoredAnswer),
-    /// The same request is under way (for at most 60 seconds; then the claim is given up).
-    InProgress,
-    /// Another request used it.
-    Reused,
-}
-
-/// A stored HTTP answer.
-#[derive(Debug, Clone)]
-pub struct StoredAnswer {
-    /// HTTP status.
-    pub status: u16,
-    /// Its JSON.
-    pub body: Bytes,
 }
 
 /// Where a stream stands. Opaque outside, and it counts rows of every organization together: the caller seals it before
