@@ -72,7 +72,7 @@ async fn digests(
 ) -> Result<Digests, Error> {
     let mut digests = Digests::new();
     let is_of_organizations = table.name == TABLES[0].name;
-    let mut batches = side.read(table, None, due);
+    let mut batches = side.read(table, None, None, due);
     while let Some(batch) = batches.next().await? {
         for row in batch.rows {
             let org = row.first().and_then(Value::integer).unwrap_or(0);

@@ -12,6 +12,7 @@ mod progress;
 pub(crate) mod side;
 pub(crate) mod table;
 mod view;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -19,7 +20,8 @@ use postroom_domain::keyring::{KeyId, Keyring, KeyringError};
 use postroom_domain::{Secret, Timestamp};
 
 pub use self::compare::Difference;
-pub use self::moving::{Dedicated, dedicated, to_dedicated};
+pub(crate) use self::moving::{Arrival, Cell, Found, Home, Placed};
+pub use self::moving::{Dedicated, Installation, Logins, dedicated, move_to};
 use self::progress::{Finished, Progress, identity};
 use self::side::{FINISHED, Side, UNFINISHED};
 use self::table::{TABLES, Table, Value};
@@ -59,15 +61,6 @@ pub enum Error {
         place: &'static str,
         /// How many.
         servers: i64,
-    },
-    /// Its data is not all there.
-    #[error(
-        "{organizations} organizations of the source have a database of their own, which this command does not copy: \
-         nothing was written; back those up and restore them one by one, or leave the installation where it is"
-    )]
-    Dedicated {
-        /// How many.
-        organizations: i64,
     },
     /// The keys of the source are not among those given.
     #[error(
@@ -173,13 +166,9 @@ pub async fn copy(
     if is_same(from, to) {
         return Err(Error::Same);
     }
-    let source = open(from, Role::Source).await?;
+    let source = whole::of(open(from, Role::Source).await?).await?;
     let kept = source.meta().await?;
     let identity = identity(&kept, keyring)?;
-    match source.dedicated().await? {
-        0 => {}
-        organizations => return Err(Error::Dedicated { organizations }),
-    }
     check_keys(source.as_ref(), keyring, now).await?;
     let target = open(to, if mode == Mode::Copy { Role::Target } else { Role::Copy }).await?;
     let stamp = source.stamp().await?;
@@ -255,7 +244,7 @@ fn is_same(from: &Place, to: &Place) -> bool {
 async fn check_keys(source: &dyn Side, keyring: &Keyring, now: Timestamp) -> Result<(), Error> {
     for table in &TABLES {
         let Some(column) = table.sealed.and_then(|name| table.at(name)) else { continue };
-        let mut batches = source.read(table, None, now);
+        let mut batches = source.read(table, None, None, now);
         while let Some(batch) = batches.next().await? {
             for row in batch.rows {
                 let key = row.get(column).and_then(Value::as_bytes).and_then(KeyId::of_ciphertext);
@@ -287,20 +276,26 @@ struct Job<'a> {
 
 impl Job<'_> {
     async fn run(&self, mut progress: Progress, told: Told<'_>) -> Result<Report, Error> {
+        let report = self.fill(&mut progress, told).await?;
+        if report.differences.is_empty() {
+            self.target.finish(progress.finished().seal(self.keyring)).await?;
+        }
+        Ok(report)
+    }
+
+    /// Copies what is left, and compares.
+    async fn fill(&self, progress: &mut Progress, told: Told<'_>) -> Result<Report, Error> {
         for (at, table) in TABLES.iter().enumerate().skip(progress.table) {
             if at > progress.table {
                 progress.next(at);
             }
-            self.table(table, &mut progress, told).await?;
+            self.table(table, progress, told).await?;
         }
         self.target.complete().await?;
         let report = self.compare(told).await?;
         self.source.is_alone().await?;
         self.target.is_alone().await?;
         progress.is_stamped(&self.source.stamp().await?)?;
-        if report.differences.is_empty() {
-            self.target.finish(progress.finished().seal(self.keyring)).await?;
-        }
         Ok(report)
     }
 
@@ -309,7 +304,7 @@ impl Job<'_> {
         let of = self.source.count(table).await?;
         let step = |rows| Step { doing: Doing::Copying, table: table.name, rows, of };
         told(step(progress.rows));
-        let mut batches = self.source.read(table, progress.position.clone(), self.due);
+        let mut batches = self.source.read(table, None, progress.position.clone(), self.due);
         while let Some(batch) = batches.next().await? {
             progress.pass(batch.rows.len(), batch.position);
             self.target.write(table, batch.rows, progress.seal(self.keyring)).await?;

@@ -7,6 +7,7 @@ use postroom_domain::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Error;
+use super::moving::{Cell, Found};
 use super::table::{BATCH_BYTES, BATCH_ROWS, Batch, Position, Row, Table, Value};
 
 /// The row of `meta` with the progress of a copy that is not finished. No server opens a database that has it.
@@ -26,20 +27,28 @@ pub(crate) trait Side: Send + Sync {
     /// Changes with everything that a server or a command writes.
     async fn stamp(&self) -> Result<String, Error>;
 
-    /// How many organizations have a database of their own, or are about to.
-    async fn dedicated(&self) -> Result<i64, Error>;
+    /// The organizations that have a database of their own, or are about to.
+    async fn cells(&self) -> Result<Vec<Found>, Error>;
+
+    /// Such a database, to be read.
+    async fn own(&self, cell: &Cell) -> Result<Box<dyn Side>, Error>;
 
     /// How many rows a table has.
     async fn count(&self, table: &'static Table) -> Result<u64, Error>;
 
+    /// The first and the last of the numbers that a table has given, if it gives numbers and has rows.
+    async fn ends(&self, table: &'static Table) -> Result<Option<(i64, i64)>, Error>;
+
     /// All rows of a table behind a position, in batches of bounded size. Deliveries that nobody knows the outcome of
-    /// are read as exceptions due at `due`, as recovery at a start would make them.
-    fn read(&self, table: &'static Table, after: Option<Position>, due: Timestamp) -> Batches;
+    /// are read as exceptions due at `due`, as recovery at a start would make them. With an organization, at least all of
+    /// its rows: an engine that finds them faster leaves out others.
+    fn read(&self, table: &'static Table, of: Option<i64>, after: Option<Position>, due: Timestamp) -> Batches;
 
     /// Replaces `meta`, in a database that is otherwise empty.
     async fn begin(&self, meta: Meta) -> Result<(), Error>;
 
-    /// Adds rows to a table, with the progress that is reached by it, in one transaction.
+    /// Adds rows to a table, with the progress that is reached by it, in one transaction. A database that is in use has
+    /// no progress: an organization that arrives there is copied anew.
     async fn write(&self, table: &'static Table, rows: Vec<Row>, progress: Vec<u8>) -> Result<(), Error>;
 
     /// All tables are filled: what the engine keeps beside them is made to fit.
@@ -74,6 +83,11 @@ impl Batches {
     /// The next rows; none at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Batch>, Error> {
         self.0.recv().await.unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// The same, on a thread that may wait.
+    pub(crate) fn next_blocking(&mut self) -> Result<Option<Batch>, Error> {
+        self.0.blocking_recv().unwrap_or(Err(Error::Interrupted))
     }
 }
 

@@ -48,6 +48,17 @@ pub(crate) enum Kind {
     Event,
     /// The organization of that event; the embedded engine does not keep it.
     EventOrg,
+    /// The source of that event; kept with the event alone.
+    EventSource,
+    /// What its sender calls that event; kept with the event alone.
+    EventExternalId,
+}
+
+impl Kind {
+    /// Whether it is read with the event and not kept in the row, by either engine.
+    pub(crate) fn is_of_the_event(self) -> bool {
+        matches!(self, Self::EventSource | Self::EventExternalId)
+    }
 }
 
 /// A column of a table.
@@ -125,7 +136,7 @@ macro_rules! secret_columns {
 }
 
 /// Who is who: stays in the database that all share.
-pub(crate) const WHO_IS_WHO: [&str; 6] = ["api_keys", "users", "sign_in_tokens", "sessions", "mails", "audit_logs"];
+pub(crate) const WHO_IS_WHO: [&str; 5] = ["api_keys", "users", "sign_in_tokens", "sessions", "mails"];
 
 /// Everything, each table behind those that it refers to.
 pub(crate) static TABLES: [Table; 19] = [
@@ -298,7 +309,8 @@ pub(crate) static TABLES: [Table; 19] = [
     plain(
         "duplicate_guard",
         "duplicate_guard",
-        columns![org: EventOrg, hash: Id, event: Event],
+        // What a hash is made of: it is made anew where sources have other numbers.
+        columns![org: EventOrg, hash: Id, event: Event, source: EventSource, external_id: EventExternalId],
         &["org", "hash"],
         &["hash"],
     ),

@@ -211,8 +211,8 @@ const GRANTS: &[Grant] = &[
     grant(Keys, "meta").read(ALL).update(&["value"]),
     grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
     grant(Copier, "revision").read(ALL).update(&["tenants"]),
-    grant(Copier, "tenants").read(ALL).insert(),
-    grant(Copier, "organization").read(ALL).insert(),
+    grant(Copier, "tenants").read(ALL).insert().delete(),
+    grant(Copier, "organization").read(ALL).insert().update(&["endpoint_number"]),
     grant(Copier, "api_key").read(ALL).insert(),
     grant(Copier, "user").read(ALL).insert(),
     grant(Copier, "sign_in_token").read(ALL).insert(),
@@ -233,7 +233,7 @@ const GRANTS: &[Grant] = &[
     grant(Copier, "delivery_by_endpoint").insert(),
     grant(Copier, "duplicate_guard").read(ALL).insert(),
     grant(Copier, "progress").read(ALL).update(&["watermark", "indexed_upto", "guarded_upto"]),
-    grant(Copier, "usage").read(ALL).insert(),
+    grant(Copier, "usage").read(ALL).insert().update(&["count"]),
     grant(Copier, "rejection").read(ALL).insert().delete(),
 ];
 

@@ -38,12 +38,11 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use postroom_domain::keyring::Keyring;
-use postroom_domain::{Clock, Timestamp};
+use postroom_domain::{Clock, EventId, Timestamp};
 use tracing::info;
 
 use self::connection::Connection;
@@ -115,7 +114,7 @@ struct Engine {
     rejection_rate: crate::engine::rejections::Rate,
     retention: Duration,
     /// Where the walk over old events goes on.
-    retention_after: AtomicI64,
+    retention_after: Mutex<Option<EventId>>,
     mode: Mode,
     /// Given up last.
     lock: Mutex<Option<open::Lock>>,
@@ -242,7 +241,7 @@ fn open_files(options: Options, footprint: Footprint) -> Result<Sqlite, OpenErro
         hub,
         rejection_rate: crate::engine::rejections::Rate::default(),
         retention: options.retention,
-        retention_after: AtomicI64::new(0),
+        retention_after: Mutex::default(),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),
     })))

@@ -1,7 +1,5 @@
 //! Organizations, and the installation's own upkeep.
 
-use std::sync::atomic::Ordering;
-
 use async_trait::async_trait;
 use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 
@@ -188,7 +186,7 @@ impl Platform for Sqlite {
     }
 
     async fn upkeep(&self, now: Timestamp) -> Result<bool> {
-        let (after, kept) = (self.0.retention_after.load(Ordering::Relaxed), self.0.retention);
+        let (after, kept) = (*self.0.retention_after.lock(), self.0.retention);
         let step = move |connection: &mut Connection, effects: &mut Effects| {
             let step = retention::events(connection, effects, after, kept, now)?;
             let more = retention::rest(connection, now)?;
@@ -197,7 +195,7 @@ impl Platform for Sqlite {
             Ok(retention::Step { more: step.more || more, ..step })
         };
         let step = self.write(Part::Platform, step).await?;
-        self.0.retention_after.store(step.after, Ordering::Relaxed);
+        *self.0.retention_after.lock() = step.after;
         Ok(step.more)
     }
 

@@ -27,10 +27,11 @@ const REJECTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long answers to repeated requests are kept.
 const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// By primary key; nothing goes that a table behind the log has yet to learn of.
+/// By the unique index on id: what an organization brought along that has moved here is older than its place in the log.
+/// Nothing goes that a table behind the log has yet to learn of.
 const OLDEST: &str = "select seq, org, type, targets, source, external_id, id from event \
-     where seq > ?1 and seq <= (select min(watermark, indexed_upto, guarded_upto) from progress) \
-     order by seq limit ?2";
+     where id > ?1 and seq <= (select min(watermark, indexed_upto, guarded_upto) from progress) \
+     order by id limit ?2";
 
 /// By primary key: a walk over the log.
 const ALL_OF: &str = "select seq, org, type, targets, source, external_id, id from event \
@@ -83,36 +84,37 @@ const ENDPOINT_SECRETS: &str = "update endpoint_secret set value = null \
 /// How far a walk over old events has come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// The place of the last event looked at; 0 when the walk begins anew.
-    pub(super) after: i64,
+    /// The last event looked at; none when the walk begins anew.
+    pub(super) after: Option<EventId>,
     /// Whether there is more to do now.
     pub(super) more: bool,
 }
 
-/// One step over events older than `kept`, from the place the step before ended.
+/// One step over events older than `kept`, from where the step before ended.
 pub(super) fn events(
     connection: &Connection,
     effects: &mut Effects,
-    after: i64,
+    after: Option<EventId>,
     kept: Duration,
     now: Timestamp,
 ) -> Result<Step> {
     let end = EventId::floor(now - kept);
-    let old = rows::all(connection, OLDEST, &[&after, &LOOKED_AT], Old::read)?;
+    let from = after.map_or([0; 16], EventId::to_bytes);
+    let old = rows::all(connection, OLDEST, &[&from, &LOOKED_AT], Old::read)?;
     let (mut deleted, mut last) = (0, after);
     for event in &old {
         if event.id >= end {
-            return Ok(Step { after: 0, more: false });
+            return Ok(Step { after: None, more: false });
         }
         if deleted >= ROWS {
             return Ok(Step { after: last, more: true });
         }
-        last = event.seq;
+        last = Some(event.id);
         deleted += event.delete(connection, effects)?;
     }
     // A whole page was old: there may be more of it. Less than one: the log ends here.
     let more = i64::try_from(old.len()).unwrap_or(0) == LOOKED_AT;
-    Ok(Step { after: if more { last } else { 0 }, more })
+    Ok(Step { after: last.filter(|_| more), more })
 }
 
 /// One step over all events of an organization that lives elsewhere now, and has nothing here that waits. Returns where

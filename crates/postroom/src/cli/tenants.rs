@@ -1,11 +1,10 @@
 //! `postroom tenants`: organizations with a database of their own.
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use postroom_storage::copy;
+use postroom_storage::copy::{self, Installation, Logins};
+use postroom_storage::platform::Isolation;
 use serde_json::json;
 
 use super::copy::{Progress, explain};
@@ -16,7 +15,7 @@ use crate::keys;
 /// `postroom tenants`
 #[derive(Debug, Subcommand)]
 pub enum TenantsCommand {
-    /// Organizations with a database of their own, on the embedded engine
+    /// Organizations with a database of their own
     List {
         /// Print JSON
         #[arg(long)]
@@ -24,12 +23,15 @@ pub enum TenantsCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Move an organization into a database of its own, on the embedded engine, while the server is stopped
-    #[command(after_help = "Example:
+    /// Move an organization into a database of its own, or back, while no server is running
+    #[command(after_help = "Examples:
   postroom tenants move acme-corp --to dedicated
+  postroom tenants move acme-corp --to shared
 
 Its data is copied, compared by rows and hashes, and then deleted where it was. It can be stopped at any moment and run
-again: until all is copied and the same, the organization stays where it was.")]
+again: until all is copied and the same, the organization stays where it was, and servers may be started in between.
+Moving back deletes the database it had. On PostgreSQL it needs POSTROOM_MIGRATE_DATABASE_URL, with a login that may make
+databases.")]
     Move(MoveArgs),
 }
 
@@ -50,6 +52,8 @@ pub struct MoveArgs {
 enum Where {
     /// A database of its own
     Dedicated,
+    /// The database that all share
+    Shared,
 }
 
 /// Runs `postroom tenants`. The exit code is 1 when what was copied is not the same, and nothing was moved.
@@ -69,17 +73,19 @@ fn settings(flags: &Flags) -> anyhow::Result<Config> {
     Ok(loaded.config?)
 }
 
-fn data_dir(config: &Config) -> anyhow::Result<&Path> {
+fn installation(config: &Config) -> Installation {
     match &config.database {
-        Database::Embedded(data_dir) => Ok(data_dir),
-        Database::Postgres(_) => {
-            bail!("this command works on the data directory of the embedded engine: unset POSTROOM_DATABASE_URL")
-        }
+        Database::Embedded(data_dir) => Installation::Embedded(data_dir.clone()),
+        Database::Postgres(database) => Installation::Postgres(Logins {
+            owner: database.owning_url().clone(),
+            url: database.url.clone(),
+            part_urls: database.part_urls.clone(),
+        }),
     }
 }
 
 async fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    for tenant in copy::dedicated(data_dir(config)?).await? {
+    for tenant in copy::dedicated(&installation(config)).await? {
         let (id, slug, url) = (tenant.organization.to_string(), tenant.slug, tenant.url);
         if json {
             output::json(&json!({ "organization": id, "slug": slug, "url": url, "complete": tenant.is_complete }))?;
@@ -92,14 +98,17 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 async fn move_to(args: MoveArgs) -> anyhow::Result<ExitCode> {
-    let MoveArgs { organization, to: Where::Dedicated, flags } = args;
+    let MoveArgs { organization, to, flags } = args;
     let config = beside::settings(&flags)?;
-    let data_dir = data_dir(&config)?;
     let keys = keys::open(&config)?;
     super::config::warn(keys.warning.as_slice());
+    let (to, place) = match to {
+        Where::Dedicated => (Isolation::Dedicated, "a database of its own"),
+        Where::Shared => (Isolation::Shared, "the database that all share"),
+    };
+    let (installation, keyring, now) = (installation(&config), &keys.keyring, beside::now());
     let mut progress = Progress::new(false)?;
-    let now = beside::now();
-    let moved = copy::to_dedicated(data_dir, &organization, &keys.keyring, now, &mut |step| progress.tell(step)).await;
+    let moved = copy::move_to(&installation, &organization, to, keyring, now, &mut |step| progress.tell(step)).await;
     progress.end();
     let report = moved?;
     if !report.differences.is_empty() {
@@ -109,9 +118,9 @@ async fn move_to(args: MoveArgs) -> anyhow::Result<ExitCode> {
     }
     let rows: u64 = report.tables.iter().map(|(_, rows)| rows).sum();
     if report.was_finished {
-        output::line("the organization has a database of its own")?;
+        output::line(format!("the organization is in {place}"))?;
     } else {
-        output::line(format!("moved {rows} rows, compared, into a database of its own"))?;
+        output::line(format!("moved {rows} rows, compared, into {place}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! How an organization gets a database of its own, in steps that can each be done again: row, database, migrations, and
 //! at the end the key with which somebody gets in.
 
-use postroom_domain::{TenantId, Timestamp};
+use postroom_domain::{Secret, TenantId, Timestamp};
 use tokio_postgres::error::SqlState;
 
 use super::place::{Place, quoted};
@@ -53,14 +53,8 @@ impl Postgres {
         }
     }
 
-    /// Refuses before anything is made.
     async fn may_create(&self) -> Result<(), OpenError> {
-        let url = self.0.options.migrate_url.as_ref().ok_or(OpenError::NoOwner)?;
-        let owner = Owner::connect(url).await?;
-        let rows = owner.client.query_typed(MAY_CREATE, &[]).await?;
-        let row = rows.first().ok_or_else(|| OpenError::Database("the login has gone".into()))?;
-        let (login, may): (String, bool) = (get(row, 0)?, get(row, 1)?);
-        if may { Ok(()) } else { Err(OpenError::MayNotCreate { login }) }
+        may_create(self.0.options.migrate_url.as_ref().ok_or(OpenError::NoOwner)?).await
     }
 
     async fn insert_tenant(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
@@ -101,18 +95,7 @@ impl Postgres {
 
     /// The database, and all that is in a new one.
     pub(super) async fn build_tenant(&self, tenant: &TenantRow) -> Result<(), OpenError> {
-        let owner = Owner::connect(self.0.options.migrate_url.as_ref().ok_or(OpenError::NoOwner)?).await?;
-        if owner.client.query_typed(EXISTS, bind![tenant.database.as_str()]).await?.is_empty() {
-            let create = format!("create database {} encoding 'UTF8' template template0", quoted(&tenant.database));
-            match owner.client.batch_execute(&create).await {
-                // Another node was faster.
-                Err(error)
-                    if [Some(&SqlState::DUPLICATE_DATABASE), Some(&SqlState::UNIQUE_VIOLATION)]
-                        .contains(&error.code()) => {}
-                created => created?,
-            }
-        }
-        owner.close().await;
+        create(self.0.options.migrate_url.as_ref().ok_or(OpenError::NoOwner)?, &tenant.database).await?;
         // Takes it away from everybody and gives it to the logins of servers, too.
         self.migrate_cell(tenant).await
     }
@@ -128,6 +111,32 @@ impl Postgres {
         let finished = finish(&transaction, &self.0.vault, tenant, scope, new, now).await;
         self.shown(transaction.finish(finished).await).await
     }
+}
+
+/// Refuses before anything is made.
+pub(in crate::postgres) async fn may_create(owner_url: &Secret) -> Result<(), OpenError> {
+    let owner = Owner::connect(owner_url).await?;
+    let rows = owner.client.query_typed(MAY_CREATE, &[]).await?;
+    let row = rows.first().ok_or_else(|| OpenError::Database("the login has gone".into()))?;
+    let (login, may): (String, bool) = (get(row, 0)?, get(row, 1)?);
+    if may { Ok(()) } else { Err(OpenError::MayNotCreate { login }) }
+}
+
+/// Makes a database, if it is not there.
+pub(in crate::postgres) async fn create(owner_url: &Secret, database: &str) -> Result<(), OpenError> {
+    let owner = Owner::connect(owner_url).await?;
+    if owner.client.query_typed(EXISTS, bind![database]).await?.is_empty() {
+        let create = format!("create database {} encoding 'UTF8' template template0", quoted(database));
+        match owner.client.batch_execute(&create).await {
+            // Another node was faster.
+            Err(error)
+                if [Some(&SqlState::DUPLICATE_DATABASE), Some(&SqlState::UNIQUE_VIOLATION)].contains(&error.code()) => {
+            }
+            created => created?,
+        }
+    }
+    owner.close().await;
+    Ok(())
 }
 
 async fn finish(

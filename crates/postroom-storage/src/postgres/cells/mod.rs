@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use postroom_domain::Secret;
 
+pub(super) use self::making::{create, may_create};
 pub(super) use self::place::{Place, quoted};
 use super::convert::{get, uuid};
 use super::open::{self, OpenError, Target};

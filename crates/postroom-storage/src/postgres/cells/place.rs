@@ -40,7 +40,7 @@ pub(in crate::postgres) struct Place {
 
 impl Place {
     /// A new database beside the shared one. Its name says nothing and can be nobody else's.
-    pub(super) fn beside(shared: &Secret, id: TenantId) -> Result<Self, OpenError> {
+    pub(in crate::postgres) fn beside(shared: &Secret, id: TenantId) -> Result<Self, OpenError> {
         let digits: String = id.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { hosts: Url::split(shared)?.hosts.to_owned(), database: format!("postroom_ten_{digits}") })
     }
@@ -54,11 +54,11 @@ impl Place {
     }
 
     /// As the registry keeps it.
-    pub(super) fn url(&self) -> String {
+    pub(in crate::postgres) fn url(&self) -> String {
         format!("postgres://{}/{}", self.hosts, percent(&self.database))
     }
 
-    pub(super) fn database(&self) -> &str {
+    pub(in crate::postgres) fn database(&self) -> &str {
         &self.database
     }
 

@@ -1,6 +1,7 @@
 //! A PostgreSQL database as one side of a copy. The login that owns it becomes a role that sees every organization and
 //! adds rows; another connection keeps the table of nodes to itself meanwhile, so that no server can start or write.
 
+mod moving;
 mod read;
 mod sql;
 mod write;
@@ -10,17 +11,21 @@ use postroom_domain::{Secret, Timestamp};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
+use super::cells::Place;
 use super::convert::{count, get};
 use super::migrate::{self, COPY, Owner};
 use super::open::OpenError;
 use super::pool::bind;
 use crate::copy::side::{Batches, FINISHED, Meta, Side, UNFINISHED};
 use crate::copy::table::{Position, Row, TABLES, Table};
-use crate::copy::{Error, Role};
+use crate::copy::{Cell, Error, Found, Logins, Role};
 
 /// See the [module](self).
 pub(crate) struct Database {
     url: Secret,
+    role: Role,
+    /// The ways to it and to databases beside it, where an organization is moved.
+    logins: Option<Logins>,
     /// Keeps the table of nodes. Nothing else is said on it.
     fence: Owner,
     /// The one that reads what is small, and writes.
@@ -43,7 +48,7 @@ impl Database {
         fence.client.batch_execute(PATIENT).await.map_err(OpenError::from)?;
         fence.client.batch_execute(sql::FENCE).await.map_err(OpenError::from)?;
         nobody(&fence.client, role).await?;
-        Ok(Self { url: url.clone(), fence, work: Mutex::new(connect(url).await?) })
+        Ok(Self { url: url.clone(), role, logins: None, fence, work: Mutex::new(connect(url).await?) })
     }
 }
 
@@ -80,16 +85,13 @@ impl Side for Database {
         Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
     }
 
-    async fn dedicated(&self) -> Result<i64, Error> {
-        let owner = &self.fence.client;
-        let rows = owner.query_typed(sql::HAS_TENANTS, &[]).await.map_err(said)?;
-        if !get::<bool>(rows.first().ok_or(Error::Interrupted)?, 0)? {
-            return Ok(0);
-        }
-        owner.batch_execute(sql::LOOK).await.map_err(said)?;
-        let rows = owner.query_typed(sql::DEDICATED, &[]).await.map_err(said)?;
-        owner.batch_execute(sql::LOOKED).await.map_err(said)?;
-        Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
+    async fn cells(&self) -> Result<Vec<Found>, Error> {
+        moving::cells(&self.work.lock().await.client).await
+    }
+
+    async fn own(&self, cell: &Cell) -> Result<Box<dyn Side>, Error> {
+        let way = Place::read(&cell.url, &cell.database)?.way(&self.url, &self.url)?;
+        Ok(Box::new(Self::open(&way, Role::Source).await?))
     }
 
     async fn count(&self, table: &'static Table) -> Result<u64, Error> {
@@ -97,11 +99,18 @@ impl Side for Database {
         Ok(count(rows.first().ok_or(Error::Interrupted)?, 0)?)
     }
 
-    fn read(&self, table: &'static Table, after: Option<Position>, due: Timestamp) -> Batches {
+    async fn ends(&self, table: &'static Table) -> Result<Option<(i64, i64)>, Error> {
+        let Some(statement) = &sql::of(table).ends else { return Ok(None) };
+        let rows = self.work.lock().await.client.query_typed(statement, &[]).await.map_err(said)?;
+        let row = rows.first().ok_or(Error::Interrupted)?;
+        Ok(get::<Option<i64>>(row, 0)?.zip(get::<Option<i64>>(row, 1)?))
+    }
+
+    fn read(&self, table: &'static Table, of: Option<i64>, after: Option<Position>, due: Timestamp) -> Batches {
         let (mut reading, batches) = Batches::new();
         let url = self.url.clone();
         tokio::spawn(async move {
-            let read = read::table(&url, table, after, due, &mut reading).await;
+            let read = read::table(&url, table, read::Which { of, after, due }, &mut reading).await;
             reading.end(read).await;
         });
         batches
@@ -118,14 +127,13 @@ impl Side for Database {
     }
 
     async fn write(&self, table: &'static Table, rows: Vec<Row>, progress: Vec<u8>) -> Result<(), Error> {
+        let progress = (self.role != Role::Shared).then_some(progress);
         write::batch(&mut self.work.lock().await.client, table, rows, progress).await
     }
 
     async fn complete(&self) -> Result<(), Error> {
-        for table in &TABLES {
-            let Some(statement) = &sql::of(table).newest else { continue };
-            let rows = self.work.lock().await.client.query_typed(statement, &[]).await.map_err(said)?;
-            let newest: Option<i64> = get(rows.first().ok_or(Error::Interrupted)?, 0)?;
+        for table in TABLES.iter().filter(|_| self.role != Role::Shared) {
+            let newest = self.ends(table).await?.map(|(_, newest)| newest);
             if let (Some(newest), Some(column)) = (newest, table.numbered) {
                 // Who owns the tables owns what numbers them.
                 let values = bind![table.name, column, newest];

@@ -18,14 +18,24 @@ const SNAPSHOT: &str = "begin isolation level repeatable read read only";
 /// A value with its type, to be sent.
 type Sent = (Box<dyn ToSql + Sync + Send>, Type);
 
+/// Which rows of a table.
+pub(super) struct Which {
+    /// Of one organization.
+    pub(super) of: Option<i64>,
+    /// Behind this one.
+    pub(super) after: Option<Position>,
+    /// When what nobody knows the outcome of is due.
+    pub(super) due: Timestamp,
+}
+
 /// Reads a table and sends what it has.
 pub(super) async fn table(
     url: &Secret,
     table: &'static Table,
-    after: Option<Position>,
-    due: Timestamp,
+    which: Which,
     reading: &mut Reading,
 ) -> Result<(), Error> {
+    let Which { of, after, due } = which;
     let owner = connect(url).await?;
     owner.client.batch_execute(SNAPSHOT).await.map_err(said)?;
     let statements = sql::of(table);
@@ -37,8 +47,12 @@ pub(super) async fn table(
     if statements.has_due() {
         values.push((Box::new(at(due)), Type::TIMESTAMPTZ));
     }
+    if let Some(org) = of {
+        values.push((Box::new(org), Type::INT8));
+    }
     let values = values.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()));
-    let rows = owner.client.query_typed_raw(&statements.select(after.is_some()), values).await.map_err(said)?;
+    let rows =
+        owner.client.query_typed_raw(&statements.select(after.is_some(), of.is_some()), values).await.map_err(said)?;
     tokio::pin!(rows);
     while let Some(found) = rows.next().await {
         let found = found.map_err(said)?;
@@ -57,9 +71,9 @@ pub(super) async fn table(
 
 fn value(row: &tokio_postgres::Row, place: usize, kind: Kind) -> Result<Value, Error> {
     let value = match kind {
-        Kind::Integer | Kind::EventOrg => get::<Option<i64>>(row, place)?.map(Value::Integer),
+        Kind::Integer | Kind::EventOrg | Kind::EventSource => get::<Option<i64>>(row, place)?.map(Value::Integer),
         Kind::Boolean => get::<Option<bool>>(row, place)?.map(|is_so| Value::Integer(is_so.into())),
-        Kind::Text => get::<Option<String>>(row, place)?.map(Value::Text),
+        Kind::Text | Kind::EventExternalId => get::<Option<String>>(row, place)?.map(Value::Text),
         Kind::Bytes => get::<Option<Vec<u8>>>(row, place)?.map(Value::Bytes),
         Kind::Id | Kind::Event => get::<Option<Uuid>>(row, place)?.map(|id| Value::Bytes(id.into_bytes().to_vec())),
         Kind::Moment => {

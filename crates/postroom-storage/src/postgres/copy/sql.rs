@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::copy::table::{Kind, TABLES, Table};
+use crate::copy::table::{Column, Kind, TABLES, Table};
 
 /// Nobody else reads a node's row to write by it, or adds one. Looking is allowed.
 pub(super) const FENCE: &str = "begin; lock table nodes in exclusive mode";
@@ -20,23 +20,14 @@ pub(super) const PUT_META: &str =
 /// By primary key.
 pub(super) const FORGET_META: &str = "delete from meta where name = $1";
 
-/// Whether this schema knows of databases of their own.
-pub(super) const HAS_TENANTS: &str = "select to_regclass('public.tenants') is not null";
-
-/// Who rotates keys sees where there are any.
-pub(super) const LOOK: &str = "set local role postroom_keys";
-
-/// The whole table.
-pub(super) const DEDICATED: &str = "select count(cell) from tenants";
-
-/// The owner again.
-pub(super) const LOOKED: &str = "reset role";
-
 /// Whether a connection lives.
 pub(super) const ANSWER: &str = "select 1";
 
 /// A server that started, and a change of configuration. By the ends of indexes.
 pub(super) const STAMP: &str = "select concat_ws(' ', (select max(node) from nodes), (select max(tx) from revisions), (select count(*) from revisions))";
+
+/// The next number of a sequence.
+pub(super) const NEXT: &str = "select nextval(pg_get_serial_sequence($1, $2))";
 
 /// The number that a sequence has given last. Not in a transaction's hands: said again it does no harm.
 pub(super) const NUMBER: &str = "select setval(pg_get_serial_sequence($1, $2), $3)";
@@ -70,8 +61,8 @@ pub(super) struct Statements {
     table: &'static Table,
     pub(super) insert: String,
     pub(super) count: String,
-    /// The newest of its numbers.
-    pub(super) newest: Option<String>,
+    /// The first and the last of the numbers it gives.
+    pub(super) ends: Option<String>,
 }
 
 /// The statements of a table.
@@ -84,29 +75,35 @@ pub(super) fn of(table: &'static Table) -> &'static Statements {
 impl Statements {
     fn new(table: &'static Table) -> Self {
         let name = table.name;
-        let newest = table.numbered.map(|column| format!("select max({column}) from {name}"));
-        Self { table, insert: insert(table), count: format!("select count(*) from {name}"), newest }
+        let ends = table.numbered.map(|column| format!("select min({column}), max({column}) from {name}"));
+        Self { table, insert: insert(table), count: format!("select count(*) from {name}"), ends }
     }
 
     /// Its columns, in the order of what it is read by, which is at least `$1`, `$2`, ... and greater than all of them
-    /// together; the moment at which what nobody knows the outcome of is due comes behind them.
-    pub(super) fn select(&self, is_after: bool) -> String {
+    /// together; then the moment at which what nobody knows the outcome of is due; then the organization.
+    pub(super) fn select(&self, is_after: bool, is_of_one: bool) -> String {
         let table = self.table;
         let columns: Vec<String> = table.columns.iter().map(|column| read(column.name, column.kind)).collect();
         let order = table.order.join(", ");
         let mut wanted = Vec::new();
+        let mut next = 1;
         if is_after {
-            let values: Vec<String> = (1..=table.order.len()).map(|number| format!("${number}")).collect();
+            next += table.order.len();
+            let values: Vec<String> = (1..next).map(|number| format!("${number}")).collect();
             // The first one by itself leaves out partitions.
             wanted.push(format!("{} >= $1", table.order[0]));
             wanted.push(format!("({order}) > ({})", values.join(", ")));
+        }
+        let from = from(table, next);
+        next += usize::from(self.has_due());
+        if is_of_one {
+            wanted.push(format!("rows.org = ${next}"));
         }
         if is_of_an_event(table) {
             wanted
                 .push("exists (select from events where events.org = rows.org and events.id = rows.event)".to_owned());
         }
         let wanted = if wanted.is_empty() { String::new() } else { format!("where {}", wanted.join(" and ")) };
-        let from = from(table, if is_after { table.order.len() + 1 } else { 1 });
         format!("select {} from {from} as rows {wanted} order by {order}", columns.join(", "))
     }
 
@@ -136,11 +133,19 @@ fn from(table: &Table, due: usize) -> String {
 fn read(name: &str, kind: Kind) -> String {
     match kind {
         Kind::Integer | Kind::EventOrg => format!("rows.{name}::int8"),
+        Kind::EventSource | Kind::EventExternalId => {
+            format!("(select events.{name} from events where events.org = rows.org and events.id = rows.event)")
+        }
         _ => format!("rows.{name}"),
     }
 }
 
-/// Adds rows, given as an array for each column. What is the database's own is made here: the transaction, no node, and
+/// The columns that are kept in the row, with their places.
+pub(super) fn kept(table: &'static Table) -> impl Iterator<Item = (usize, &'static Column)> {
+    table.columns.iter().enumerate().filter(|(_, column)| !column.kind.is_of_the_event())
+}
+
+/// Adds rows, given as an array for each column that is kept. What is the database's own is made here: the transaction, no node, and
 /// that every event is counted already.
 fn insert(table: &'static Table) -> String {
     let (names, values): (&str, &str) = match table.name {
@@ -148,7 +153,7 @@ fn insert(table: &'static Table) -> String {
         "attempts" => (", tx", ", txid_current()"),
         _ => ("", ""),
     };
-    let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+    let columns: Vec<&str> = kept(table).map(|(_, column)| column.name).collect();
     let arrays: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
     let (columns, arrays) = (columns.join(", "), arrays.join(", "));
     format!(

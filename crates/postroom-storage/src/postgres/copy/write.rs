@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use postroom_domain::Timestamp;
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::super::convert::at;
@@ -18,29 +18,34 @@ use crate::engine::packed::broken;
 /// The values of a column.
 type Array = (Box<dyn ToSql + Sync + Send>, Type);
 
-/// Adds rows and notes the progress, in one transaction.
+/// Adds rows and notes the progress, in one transaction. A database in use has none.
 pub(super) async fn batch(
     client: &mut Client,
     table: &'static Table,
     rows: Vec<Row>,
-    progress: Vec<u8>,
+    progress: Option<Vec<u8>>,
 ) -> Result<(), Error> {
+    let transaction = client.transaction().await.map_err(said)?;
+    add(&transaction, table, rows).await?;
+    if let Some(progress) = progress {
+        transaction.execute_typed(sql::PUT_META, bind![UNFINISHED, progress]).await.map_err(said)?;
+    }
+    transaction.commit().await.map_err(said)
+}
+
+/// Adds rows.
+pub(super) async fn add(transaction: &Transaction<'_>, table: &'static Table, rows: Vec<Row>) -> Result<(), Error> {
     let mut columns: Vec<Vec<Value>> = table.columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
     for row in rows {
         columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
     }
-    let partitions = partitions(table, &columns)?;
-    let kinds = table.columns.iter().map(|column| column.kind);
-    let arrays = columns.into_iter().zip(kinds).map(|(values, kind)| array(values, kind));
-    let arrays: Vec<Array> = arrays.collect::<Result<_, Error>>()?;
-    let values: Vec<_> = arrays.iter().map(|(array, kind)| (&**array as &(dyn ToSql + Sync), kind.clone())).collect();
-    let transaction = client.transaction().await.map_err(said)?;
-    if let Some(events) = partitions {
+    if let Some(events) = partitions(table, &columns)? {
         transaction.query_typed(sql::PARTITIONS, bind![events]).await.map_err(said)?;
     }
-    transaction.execute_typed(&sql::of(table).insert, &values).await.map_err(said)?;
-    transaction.execute_typed(sql::PUT_META, bind![UNFINISHED, progress]).await.map_err(said)?;
-    transaction.commit().await.map_err(said)
+    let kept = sql::kept(table).map(|(place, column)| array(std::mem::take(&mut columns[place]), column.kind));
+    let arrays: Vec<Array> = kept.collect::<Result<_, Error>>()?;
+    let values: Vec<_> = arrays.iter().map(|(array, kind)| (&**array as &(dyn ToSql + Sync), kind.clone())).collect();
+    transaction.execute_typed(&sql::of(table).insert, &values).await.map(drop).map_err(said)
 }
 
 /// The events whose days have to have a partition, for a table that has them.
@@ -56,9 +61,11 @@ fn partitions(table: &Table, columns: &[Vec<Value>]) -> Result<Option<Vec<Uuid>>
 
 fn array(values: Vec<Value>, kind: Kind) -> Result<Array, Error> {
     match kind {
-        Kind::Integer | Kind::EventOrg => each(values, |value| value.integer()),
+        Kind::Integer | Kind::EventOrg | Kind::EventSource => each(values, |value| value.integer()),
         Kind::Boolean => each(values, |value| value.integer().map(|number| number != 0)),
-        Kind::Text => each(values, |value| if let Value::Text(text) = value { Some(text) } else { None }),
+        Kind::Text | Kind::EventExternalId => {
+            each(values, |value| if let Value::Text(text) = value { Some(text) } else { None })
+        }
         Kind::Bytes => each(values, |value| if let Value::Bytes(bytes) = value { Some(bytes) } else { None }),
         Kind::Id | Kind::Event => each(values, |value| uuid(&value).ok()),
         Kind::Moment => {

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 use self::ledger::Ledger;
 pub(super) use self::ledger::{Mark, Taken};
+pub(super) use self::recovery::recover_beside;
 use self::shards::Shards;
 use super::pool::Pool;
 use crate::worker::{DeliveryKey, EndpointKey};

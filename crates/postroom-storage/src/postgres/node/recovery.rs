@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use postroom_domain::Timestamp;
+use tokio_postgres::Client;
 use tracing::{info, warn};
 
 use super::Node;
@@ -121,6 +122,20 @@ impl Node {
         self.settings.worker.connection().await?.query(LEAVE, bind![node]).await?;
         self.recover_all().await?;
         self.poke_others().await
+    }
+}
+
+/// The same for whoever is no node and finds that all of them have died or left.
+pub(in crate::postgres) async fn recover_beside(client: &mut Client, now: Timestamp) -> Result<()> {
+    client.query_typed(BURY, &[]).await?;
+    loop {
+        let transaction = client.transaction().await?;
+        let Some(row) = transaction.query_typed(DEAD, &[]).await?.pop() else { return Ok(()) };
+        let (node, watermark, counted): (i32, i64, i64) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        transaction.query_typed(RECOVER, bind![node, watermark, at(now), WAKE_MAX]).await?;
+        transaction.execute_typed(COUNT, bind![node, counted]).await?;
+        transaction.execute_typed(RECOVERED, bind![node]).await?;
+        transaction.commit().await?;
     }
 }
 

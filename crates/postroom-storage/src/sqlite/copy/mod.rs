@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use postroom_domain::Timestamp;
 
-pub(crate) use self::moving::{Found, Placed};
 use super::Footprint;
 use super::connection::Connection;
 use super::grants::Part;
@@ -20,11 +19,12 @@ use super::keeper::Wal;
 use super::open::{self, DATABASE_FILE, OpenError};
 use crate::copy::side::{Batches, Meta, Side};
 use crate::copy::table::{Position, Row, Table};
-use crate::copy::{Error, Role};
+use crate::copy::{Cell, Error, Found, Role};
 
 /// See the [module](self).
 pub(crate) struct Embedded {
     data_dir: PathBuf,
+    role: Role,
     connection: Arc<Mutex<Connection>>,
     wal: Arc<Wal>,
     /// Given up last.
@@ -49,7 +49,7 @@ impl Embedded {
         let wal = Arc::new(Wal::default());
         wal.watch(&mut file).map_err(OpenError::from)?;
         let connection = Arc::new(Mutex::new(Connection::new(file, Part::Copier).map_err(OpenError::from)?));
-        Ok(Self { data_dir: data_dir.to_owned(), connection, wal, _lock: lock })
+        Ok(Self { data_dir: data_dir.to_owned(), role, connection, wal, _lock: lock })
     }
 
     /// Does something with the database on a thread that may wait.
@@ -78,15 +78,26 @@ impl Side for Embedded {
         self.run(|connection| connection.query_row(sql::STAMP, [], |row| row.get(0))).await
     }
 
-    async fn dedicated(&self) -> Result<i64, Error> {
-        self.run(|connection| connection.query_row(sql::DEDICATED, [], |row| row.get(0))).await
+    async fn cells(&self) -> Result<Vec<Found>, Error> {
+        self.run(moving::cells).await
+    }
+
+    async fn own(&self, cell: &Cell) -> Result<Box<dyn Side>, Error> {
+        Ok(Box::new(Self::open(&self.data_dir.join(&cell.url), Role::Source)?))
     }
 
     async fn count(&self, table: &'static Table) -> Result<u64, Error> {
         self.run(move |connection| connection.query_row(&sql::of(table).count, [], |row| row.get(0))).await
     }
 
-    fn read(&self, table: &'static Table, after: Option<Position>, due: Timestamp) -> Batches {
+    async fn ends(&self, table: &'static Table) -> Result<Option<(i64, i64)>, Error> {
+        let Some(sql) = &sql::of(table).ends else { return Ok(None) };
+        let ends = self.run(move |connection| connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))));
+        let (first, last): (Option<i64>, Option<i64>) = ends.await?;
+        Ok(first.zip(last))
+    }
+
+    fn read(&self, table: &'static Table, _: Option<i64>, after: Option<Position>, due: Timestamp) -> Batches {
         let (mut reading, batches) = Batches::new();
         let data_dir = self.data_dir.clone();
         tokio::task::spawn_blocking(move || {
@@ -110,8 +121,9 @@ impl Side for Embedded {
 
     async fn write(&self, table: &'static Table, rows: Vec<Row>, progress: Vec<u8>) -> Result<(), Error> {
         let wal = self.wal.clone();
+        let progress = (self.role != Role::Shared).then_some(progress);
         self.run(move |connection| {
-            write::batch(connection, table, &rows, &progress)?;
+            write::batch(connection, table, &rows, progress.as_deref())?;
             let copied = wal.copy_alone(connection);
             connection.act_as(Part::Copier);
             copied
@@ -120,7 +132,7 @@ impl Side for Embedded {
     }
 
     async fn complete(&self) -> Result<(), Error> {
-        self.run(|connection| connection.prepare_cached(sql::COMPLETE)?.execute([]).map(drop)).await
+        self.run(|connection| write::complete(connection)).await
     }
 
     async fn finish(&self, finished: Vec<u8>) -> Result<(), Error> {

@@ -3,20 +3,27 @@
 use std::fs::File;
 use std::path::Path;
 
+use async_trait::async_trait;
 use postroom_domain::{OrganizationId, TenantId, Timestamp};
 use rusqlite::OptionalExtension as _;
 
 use super::super::connection::Connection;
 use super::super::grants::Part;
 use super::super::open::{self, DATABASE_FILE, OpenError};
-use super::super::writer::recover;
+use super::super::writer::{catch_up, recover};
 use super::super::{migrate, retention};
-use super::Embedded;
-use crate::copy::{Dedicated, Error};
+use super::{Embedded, sql, write};
+use crate::copy::side::{Batches, Side};
+use crate::copy::table::{Row, Table};
+use crate::copy::{Arrival, Cell, Dedicated, Error, Found, Home, Placed, Role};
 
 /// By unique indexes.
-const FIND: &str = "select organization.org, organization.id, initialize from organization \
+const FIND: &str = "select organization.org, organization.id, initialize, url, database from organization \
      left join tenants on tenants.org_id = organization.org where slug = ?1 or organization.id = ?2";
+
+/// The whole registry.
+const CELLS: &str = "select organization.org, organization.id, initialize, url, database from tenants \
+     join organization on organization.org = tenants.org_id";
 
 /// The whole registry.
 const LIST: &str = "select organization.id, slug, url, initialize from tenants \
@@ -26,14 +33,23 @@ const LIST: &str = "select organization.id, slug, url, initialize from tenants \
 const ENTER: &str = "insert into tenants (id, org_id, initialize, name, url, database, migration_version, begun, awake, wakes) \
      select ?2, org, 1, name, ?3, ?4, ?5, 1, 1, 1 from organization where org = ?1";
 
+/// By the unique index on org_id.
+const TAKE_OUT: &str = "delete from tenants where org_id = ?1";
+
+/// By primary key.
+const ENDPOINT_NUMBER: &str = "update organization set endpoint_number = max(endpoint_number, ?2) where org = ?1";
+
+/// By primary key. What is here is as old as when its database was last awake.
+const COUNTED: &str = "insert into usage (org, month, count) values (?1, ?2, ?3) \
+     on conflict (org, month) do update set count = max(count, excluded.count)";
+
 /// The one row.
 const MOVED: &str = "update revision set tenants = tenants + 1";
 
 /// Index: exception_by_org.
 const WAITING: &str = "delete from exception where org = ?1";
 
-/// What is not of events, each behind what refers to it. The audit log stays in both: nobody deletes of it, and what is done
-/// to API keys goes on here. By primary keys and indexes by organization, but for small tables.
+/// What is not of events, each behind what refers to it. By primary keys and indexes by organization, but for small tables.
 const REST: [&str; 6] = [
     "delete from rejection where org = ?1",
     "delete from idempotency where org = ?1",
@@ -43,45 +59,36 @@ const REST: [&str; 6] = [
     "delete from endpoint where org = ?1",
 ];
 
-/// Where an organization is.
-pub(crate) enum Placed {
-    Shared,
-    /// It is being made.
-    Begun,
-    Dedicated,
+/// Whoever is in the registry.
+pub(super) fn cells(connection: &mut Connection) -> rusqlite::Result<Vec<Found>> {
+    connection.prepare_cached(CELLS)?.query_map([], found)?.collect()
 }
 
-/// An organization.
-pub(crate) struct Found {
-    pub(crate) org: i64,
-    pub(crate) id: OrganizationId,
-    pub(crate) placed: Placed,
+fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
+    let placed = match row.get::<_, Option<bool>>(2)? {
+        None => Placed::Shared,
+        Some(false) => Placed::Begun,
+        Some(true) => Placed::Dedicated(Cell { url: row.get(3)?, database: row.get(4)? }),
+    };
+    Ok(Found { org: row.get(0)?, id: OrganizationId::from_bytes(row.get(1)?), placed })
 }
 
 impl Embedded {
-    /// An organization by slug or id.
-    pub(crate) async fn find(&self, name: &str) -> Result<Found, Error> {
-        let id = name.parse::<OrganizationId>().ok().map(|id| id.to_bytes());
-        let slug = name.to_owned();
-        let found = self
-            .run(move |connection| {
-                let mut statement = connection.prepare_cached(FIND)?;
-                let found = statement.query_row((slug, id), |row| {
-                    let placed = match row.get::<_, Option<bool>>(2)? {
-                        None => Placed::Shared,
-                        Some(false) => Placed::Begun,
-                        Some(true) => Placed::Dedicated,
-                    };
-                    Ok(Found { org: row.get(0)?, id: OrganizationId::from_bytes(row.get(1)?), placed })
-                });
-                found.optional()
-            })
-            .await?;
-        found.ok_or_else(|| Error::NoOrganization(name.to_owned()))
+    /// Takes the shared database of a directory for itself. Every delivery that nobody knows the outcome of becomes due,
+    /// and the search tables learn all that they lack, as a start and a stop would do it.
+    pub(crate) async fn home(data_dir: &Path, now: Timestamp) -> Result<Self, Error> {
+        let home = Self::open(data_dir, Role::Shared)?;
+        home.run(move |connection| {
+            let settled = recover(connection, now).and_then(|_| catch_up(connection));
+            connection.act_as(Part::Copier);
+            settled
+        })
+        .await?;
+        Ok(home)
     }
 
     /// Those with a database of their own.
-    pub(crate) async fn list(data_dir: &Path) -> Result<Vec<Dedicated>, Error> {
+    pub(crate) fn list(data_dir: &Path) -> Result<Vec<Dedicated>, Error> {
         if !data_dir.join(DATABASE_FILE).exists() {
             return Err(Error::NoDatabase(data_dir.to_owned()));
         }
@@ -98,25 +105,45 @@ impl Embedded {
         });
         Ok(rows.and_then(Iterator::collect).map_err(OpenError::from)?)
     }
+}
 
-    /// Makes every delivery due that nobody knows the outcome of, as a start does.
-    pub(crate) async fn settle(&self, now: Timestamp) -> Result<(), Error> {
-        self.run(move |connection| {
-            let recovered = recover(connection, now);
-            connection.act_as(Part::Copier);
-            recovered.map(drop)
-        })
-        .await
+#[async_trait]
+impl Home for Embedded {
+    async fn find(&self, name: &str) -> Result<Found, Error> {
+        let id = name.parse::<OrganizationId>().ok().map(|id| id.to_bytes());
+        let slug = name.to_owned();
+        let found = self
+            .run(move |connection| {
+                let mut statement = connection.prepare_cached(FIND)?;
+                statement.query_row((slug, id), found).optional()
+            })
+            .await?;
+        found.ok_or_else(|| Error::NoOrganization(name.to_owned()))
     }
 
-    /// From here on the organization is there and not here: what waits here would be made twice.
-    pub(crate) async fn enter(&self, org: i64, id: OrganizationId, url: String) -> Result<(), Error> {
+    fn place(&self, id: OrganizationId) -> Result<Cell, Error> {
+        let url = format!("tenants/{}", TenantId::from_bytes(id.to_bytes()));
+        Ok(Cell { url, database: DATABASE_FILE.to_owned() })
+    }
+
+    async fn cell(&self, cell: &Cell, role: Role) -> Result<Box<dyn Side>, Error> {
+        Ok(Box::new(Self::open(&self.data_dir.join(&cell.url), role)?))
+    }
+
+    async fn remove(&self, cell: &Cell) -> Result<(), Error> {
+        let directory = self.data_dir.join(&cell.url);
+        let removed = std::fs::remove_dir_all(&directory);
+        Ok(removed.map_err(|source| OpenError::Directory { path: directory, source })?)
+    }
+
+    async fn leave(&self, found: &Found, cell: &Cell) -> Result<(), Error> {
         // A row that says it is complete must not outlive the directory in a power cut.
-        for made in self.data_dir.join(&url).ancestors().take(3) {
+        for made in self.data_dir.join(&cell.url).ancestors().take(3) {
             let synced = File::open(made).and_then(|made| made.sync_all());
             synced.map_err(|source| OpenError::Directory { path: made.to_owned(), source })?;
         }
         let newest = i64::try_from(migrate::NEWEST).unwrap_or(i64::MAX);
+        let (org, id, url) = (found.org, found.id, cell.url.clone());
         self.run(move |connection| {
             let tenant = TenantId::from_bytes(id.to_bytes()).to_bytes();
             let transaction = connection.transaction()?;
@@ -128,8 +155,7 @@ impl Embedded {
         .await
     }
 
-    /// Deletes what the organization has left here, in steps.
-    pub(crate) async fn forget(&self, org: i64) -> Result<(), Error> {
+    async fn forget(&self, org: i64) -> Result<(), Error> {
         let wal = self.wal.clone();
         self.run(move |connection| {
             let mut next = Some(0);
@@ -150,9 +176,47 @@ impl Embedded {
         .await
     }
 
-    /// Removes a directory that is nobody's.
-    pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
-        let removed = std::fs::remove_dir_all(directory);
-        Ok(removed.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?)
+    async fn free(&self, table: &'static Table, _: i64) -> Result<i64, Error> {
+        // Nobody else gives any until all is copied.
+        Ok(self.ends(table).await?.map_or(1, |(_, last)| last + 1))
     }
+
+    async fn arrive(&self, arrival: Arrival) -> Result<(), Error> {
+        let connection = self.connection.clone();
+        let arrived = tokio::task::spawn_blocking(move || arrive(&mut connection.lock(), arrival)).await;
+        arrived.map_err(|_| Error::Interrupted)?
+    }
+}
+
+/// All of it in one transaction.
+fn arrive(connection: &mut Connection, arrival: Arrival) -> Result<(), Error> {
+    let Arrival { org, endpoint_number, tables, meta } = arrival;
+    let said = |error: rusqlite::Error| Error::from(crate::Error::from(error));
+    let transaction = connection.transaction().map_err(said)?;
+    for (table, mut batches) in tables {
+        add(&transaction, table, &mut batches)?;
+    }
+    let rest = || {
+        for row in &meta {
+            transaction.prepare_cached(sql::PUT_META)?.execute(row)?;
+        }
+        transaction.prepare_cached(ENDPOINT_NUMBER)?.execute((org, endpoint_number))?;
+        transaction.prepare_cached(TAKE_OUT)?.execute([org])?;
+        transaction.prepare_cached(MOVED)?.execute([]).map(drop)
+    };
+    rest().map_err(said)?;
+    transaction.commit().map_err(said)
+}
+
+/// Adds all rows of a table that comes last.
+fn add(connection: &Connection, table: &'static Table, batches: &mut Batches) -> Result<(), Error> {
+    while let Some(batch) = batches.next_blocking()? {
+        let count = |row: &Row| connection.prepare_cached(COUNTED)?.execute(rusqlite::params_from_iter(row)).map(drop);
+        let added = match table.name {
+            "usage" => batch.rows.iter().try_for_each(count),
+            _ => write::add(connection, table, &batch.rows),
+        };
+        added.map_err(crate::Error::from)?;
+    }
+    Ok(())
 }

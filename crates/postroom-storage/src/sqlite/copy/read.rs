@@ -121,7 +121,9 @@ impl Reader<'_> {
         while let Some(row) = rows.next()? {
             if let Some(hash) = stored_hash(row)? {
                 let (org, id): (i64, Vec<u8>) = (row.get(1)?, row.get(6)?);
-                found.insert(hash, vec![Value::Integer(org), Value::Bytes(hash.to_vec()), Value::Bytes(id)]);
+                let (source, external_id) = (value(row.get_ref(4)?)?, value(row.get_ref(5)?)?);
+                let guard = [Value::Integer(org), Value::Bytes(hash.to_vec()), Value::Bytes(id), source, external_id];
+                found.insert(hash, guard.to_vec());
             }
         }
         Ok(found)

@@ -9,9 +9,6 @@ use crate::copy::table::{Kind, TABLES, Table};
 pub(super) const META: &str = "select name, value from meta";
 
 /// The whole table.
-pub(super) const DEDICATED: &str = "select count(*) from tenants";
-
-/// The whole table.
 pub(super) const CLEAR_META: &str = "delete from meta";
 
 /// By primary key.
@@ -71,6 +68,8 @@ pub(super) struct Statements {
     pub(super) after: String,
     pub(super) insert: String,
     pub(super) count: String,
+    /// The first and the last of the numbers it gives.
+    pub(super) ends: Option<String>,
 }
 
 /// The statements of a table.
@@ -88,7 +87,8 @@ impl Statements {
         let values = numbered(1, table.embedded_order.len());
         let after =
             format!("select {}, {order} from {name} where ({order}) > ({values}) order by {order}", read.join(", "));
-        Self { first, after, insert: insert(table), count: format!("select count(*) from {name}") }
+        let ends = table.numbered.map(|column| format!("select min({column}), max({column}) from {name}"));
+        Self { first, after, insert: insert(table), count: format!("select count(*) from {name}"), ends }
     }
 }
 
@@ -102,14 +102,22 @@ fn read(table: &str, column: &str, kind: Kind) -> String {
     match kind {
         Kind::Event => format!("(select e.id from event as e where e.seq = {table}.event)"),
         Kind::EventOrg => format!("(select e.org from event as e where e.seq = {table}.event)"),
+        Kind::EventSource | Kind::EventExternalId => {
+            format!("(select e.{column} from event as e where e.seq = {table}.event)")
+        }
         _ => column.to_owned(),
     }
+}
+
+/// Whether the engine keeps a column in the row.
+pub(super) fn is_kept(kind: Kind) -> bool {
+    kind != Kind::EventOrg && !kind.is_of_the_event()
 }
 
 /// Adds a row of the columns that the engine keeps.
 fn insert(table: &'static Table) -> String {
     let (mut names, mut values) = (String::new(), String::new());
-    let kept = table.columns.iter().filter(|column| column.kind != Kind::EventOrg);
+    let kept = table.columns.iter().filter(|column| is_kept(column.kind));
     for (number, column) in (1..).zip(kept) {
         let comma = if names.is_empty() { "" } else { ", " };
         // Writing to a string does not fail.

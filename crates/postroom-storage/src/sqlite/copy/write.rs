@@ -6,7 +6,7 @@ use rusqlite::{Result, params_from_iter};
 use super::super::connection::Connection;
 use super::sql;
 use crate::copy::side::{FINISHED, UNFINISHED};
-use crate::copy::table::{Kind, Row, Table, Value};
+use crate::copy::table::{Row, Table, Value};
 use crate::engine::packed::unpack_targets;
 
 impl ToSql for Value {
@@ -20,24 +20,43 @@ impl ToSql for Value {
     }
 }
 
-/// Adds rows and notes the progress, in one transaction.
-pub(super) fn batch(connection: &mut Connection, table: &'static Table, rows: &[Row], progress: &[u8]) -> Result<()> {
+/// Adds rows and notes the progress, in one transaction. A database in use has none: there nothing may look as if its
+/// outcome was not known, or as if the search tables lacked it.
+pub(super) fn batch(
+    connection: &mut Connection,
+    table: &'static Table,
+    rows: &[Row],
+    progress: Option<&[u8]>,
+) -> Result<()> {
     let transaction = connection.transaction()?;
+    add(&transaction, table, rows)?;
+    match progress {
+        Some(progress) => drop(transaction.prepare_cached(sql::PUT_META)?.execute((UNFINISHED, progress))?),
+        None => complete(&transaction)?,
+    }
+    transaction.commit()
+}
+
+/// All that is there is settled, and found.
+pub(super) fn complete(connection: &Connection) -> Result<()> {
+    connection.prepare_cached(sql::COMPLETE)?.execute([]).map(drop)
+}
+
+/// Adds rows.
+pub(super) fn add(connection: &Connection, table: &'static Table, rows: &[Row]) -> Result<()> {
     let mut found = Found::default();
     for row in rows {
-        let kept = row.iter().zip(table.columns).filter(|(_, column)| column.kind != Kind::EventOrg);
-        let mut insert = transaction.prepare_cached(&sql::of(table).insert)?;
+        let kept = row.iter().zip(table.columns).filter(|(_, column)| sql::is_kept(column.kind));
+        let mut insert = connection.prepare_cached(&sql::of(table).insert)?;
         insert.execute(params_from_iter(kept.map(|(value, _)| value)))?;
         drop(insert);
         match table.name {
-            "events" => found.event(table, row, transaction.last_insert_rowid()),
-            "replays" => found.replay(&transaction, table, row)?,
+            "events" => found.event(table, row, connection.last_insert_rowid()),
+            "replays" => found.replay(connection, table, row)?,
             _ => {}
         }
     }
-    found.write(&transaction)?;
-    transaction.prepare_cached(sql::PUT_META)?.execute((UNFINISHED, progress))?;
-    transaction.commit()
+    found.write(connection)
 }
 
 /// The copy has come to its end.

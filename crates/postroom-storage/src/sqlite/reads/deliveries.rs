@@ -107,7 +107,7 @@ impl List<'_> {
             };
         }
         let (after, before) = (self.filter.created_after, self.filter.created_before);
-        let span = Span::of(self.connection, after, before, self.after.event.seq())?;
+        let span = Span::of(self.connection, self.org, after, before, self.after.event.seq())?;
         let progress = Progress::read(self.connection)?;
         match self.filter.status {
             Some(DeliveryStatus::DeadLetter) => self.exceptions(span, ExceptionState::DeadLetter),

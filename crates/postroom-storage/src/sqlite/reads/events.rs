@@ -59,7 +59,7 @@ pub(super) fn page(
         None => None,
     };
     let upto = after.event.seq().saturating_sub(1);
-    let span = Span::of(connection, filter.created_after, filter.created_before, upto)?;
+    let span = Span::of(connection, org, filter.created_after, filter.created_before, upto)?;
     let walks = walks(connection, org, &filter, source, span)?;
     let mut check = Check {
         connection,

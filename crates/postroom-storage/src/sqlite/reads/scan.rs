@@ -17,11 +17,13 @@ use crate::worker::EventKey;
 /// The one row.
 const PROGRESS: &str = "select watermark, indexed_upto, guarded_upto from progress";
 
-/// By the unique index on id.
-const FIRST_FROM: &str = "select seq from event where id >= ?1 order by id limit 1";
+/// By primary key of event_by_org, its ends.
+const ENDS: &str = "select seq, (select seq from event_by_org where org = ?1 order by seq desc limit 1) \
+     from event_by_org where org = ?1 order by seq limit 1";
 
-/// By the unique index on id.
-const LAST_BEFORE: &str = "select seq from event where id < ?1 order by id desc limit 1";
+/// By primary key of event_by_org, then of event.
+const FROM: &str = "select event.seq, event.id from event_by_org as entry cross join event on event.seq = entry.seq \
+     where entry.org = ?1 and entry.seq >= ?2 order by entry.seq limit 1";
 
 /// The columns of [`super::event::read`]. Neither headers nor payload are read.
 macro_rules! select_event {
@@ -58,7 +60,7 @@ const BY_EXCEPTION: &str = select_event!(
 
 /// For the test that looks at how they are answered.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[FIRST_FROM, LAST_BEFORE, TAIL, BY_ORG, BY_TYPE, BY_EXCEPTION];
+pub(super) const STATEMENTS: &[&str] = &[ENDS, FROM, TAIL, BY_ORG, BY_TYPE, BY_EXCEPTION];
 
 /// How far the log is settled and how far it is in the search tables.
 #[derive(Debug, Clone, Copy)]
@@ -84,23 +86,26 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Events accepted between two moments, and not above a place. Ids ascend with places, but for a clock that was
-    /// set back by more than ten seconds: of the time that then happened twice only one part may be found.
+    /// Where events of an organization are that were accepted between two moments, and not above a place: all of them,
+    /// and of what is not in the search tables yet also others. Its own ids ascend with places, but for a clock that was
+    /// set back by more than ten seconds: of the time that then happened twice only one part may be found. Those of others
+    /// do not, when one of them has moved here with events that are older than their places.
     pub(super) fn of(
         connection: &Connection,
+        org: i64,
         after: Option<Timestamp>,
         before: Option<Timestamp>,
         upto: i64,
     ) -> rusqlite::Result<Self> {
-        let find = |sql: &'static str, at: Timestamp| {
-            rows::one(connection, sql, &[&EventId::floor(at).to_bytes()], |row| row.get::<_, i64>(0))
-        };
         let from = match after {
-            Some(at) => find(FIRST_FROM, at)?.unwrap_or(i64::MAX),
+            Some(at) => match border(connection, org, at)? {
+                Some((last_before, _)) => last_before + 1,
+                None => Progress::read(connection)?.indexed_upto + 1,
+            },
             None => 1,
         };
         let end = match before {
-            Some(at) => find(LAST_BEFORE, at)?.unwrap_or(0),
+            Some(at) => border(connection, org, at)?.map_or(i64::MAX, |(_, first_from)| first_from - 1),
             None => i64::MAX,
         };
         Ok(Self { from, upto: upto.min(end) })
@@ -115,6 +120,29 @@ impl Span {
     pub(super) fn below(self, place: i64) -> Self {
         Self { upto: self.upto.min(place), ..self }
     }
+}
+
+/// Between which two of an organization's places in the search tables a moment lies: by halves. Above `indexed_upto` the
+/// tables have gaps, so what is between the two may be from before it or not. None when all are from before it.
+fn border(connection: &Connection, org: i64, at: Timestamp) -> rusqlite::Result<Option<(i64, i64)>> {
+    let floor = EventId::floor(at).to_bytes();
+    let ends = rows::one(connection, ENDS, &[&org], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let Some((mut low, last)) = ends else { return Ok(None) };
+    let (mut high, mut first_from) = (last + 1, None);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = rows::one(connection, FROM, &[&org, &middle], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+        })?;
+        match found {
+            Some((place, id)) if id < floor => low = place + 1,
+            found => {
+                high = middle;
+                first_from = found.map(|(place, _)| place).or(first_from);
+            }
+        }
+    }
+    Ok(first_from.map(|first_from| (low - 1, first_from)))
 }
 
 /// By which index candidates are found.

@@ -16,6 +16,7 @@ use crate::engine::guard::guard_hash;
 use crate::engine::record::Record;
 use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::targets;
+use crate::sqlite::grants::Part;
 use crate::sqlite::rows;
 
 /// How many rows of search tables are collected before they are sorted in.
@@ -53,6 +54,9 @@ const GUARDED_UPTO: &str = "update progress set guarded_upto = ?1 where one = 1"
 
 /// The one row.
 const PROGRESS: &str = "select indexed_upto, guarded_upto from progress";
+
+/// By primary key, its end.
+const NEWEST: &str = "select coalesce(max(seq), 0) from event";
 
 /// By primary key, from where the tables end. Headers and bodies are not touched.
 const LACKING: &str = "select seq, org, type, targets, source, external_id from event where seq > ?1 order by seq";
@@ -286,6 +290,21 @@ impl Turn<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes all that the tables lack, when no server does it.
+pub(in crate::sqlite) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.act_as(Part::Receiver);
+    let transaction = connection.transaction()?;
+    let Behind { search, guard, .. } = Behind::load(&transaction)?;
+    search.collected.iter().try_for_each(|row| row.write(&transaction))?;
+    let mut put = transaction.prepare_cached(GUARD_PUT)?;
+    guard.collected.iter().try_for_each(|(hash, seq)| put.execute((hash, seq)).map(drop))?;
+    drop(put);
+    let newest: i64 = transaction.query_row(NEWEST, [], |row| row.get(0))?;
+    transaction.prepare_cached(INDEXED_UPTO)?.execute([newest])?;
+    transaction.prepare_cached(GUARDED_UPTO)?.execute([newest])?;
+    transaction.commit()
 }
 
 /// Where the event with this hash is in the log, as far as the table reaches.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use postroom_domain::Clock;
 use tokio::sync::oneshot;
 
-pub(in crate::sqlite) use behind::{guard_find, stored_hash};
+pub(in crate::sqlite) use behind::{catch_up, guard_find, stored_hash};
 pub(in crate::sqlite) use effects::Effects;
 pub(in crate::sqlite) use queue::Queue;
 pub(in crate::sqlite) use recover::recover;

@@ -4,6 +4,7 @@ mod life;
 mod moving;
 mod refusals;
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use postroom_domain::keyring::Keyring;
 use postroom_domain::{Secret, Timestamp};
 use postroom_storage::Storage;
-use postroom_storage::copy::{self, Doing, Error, Mode, Place, Report, Step};
+use postroom_storage::copy::{self, Doing, Error, Installation, Logins, Mode, Place, Report, Step};
 use postroom_testkit::postgres::connect;
 
 use self::life::{Life, all_of_it};
@@ -23,6 +24,8 @@ use crate::support::{Hands, Harness, Lanes, Postgres, Room, Sqlite, opening};
 pub trait Side: Harness {
     /// As a copy is told of it.
     fn place(&self) -> Place;
+    /// As a move is told of it.
+    fn installation(&self) -> Installation;
     /// A process that was killed is thought dead at once.
     fn bury(&self) -> impl Future<Output = ()> + Send;
     /// Does something as somebody whom nothing binds.
@@ -32,6 +35,10 @@ pub trait Side: Harness {
 impl Side for Sqlite {
     fn place(&self) -> Place {
         Place::Embedded(self.path().to_owned())
+    }
+
+    fn installation(&self) -> Installation {
+        Installation::Embedded(self.path().to_owned())
     }
 
     async fn bury(&self) {}
@@ -45,6 +52,12 @@ impl Side for Sqlite {
 impl Side for Postgres {
     fn place(&self) -> Place {
         Place::Postgres(Secret::from(self.database.owner_url().as_str()))
+    }
+
+    fn installation(&self) -> Installation {
+        let (owner, url) = (self.database.owner_url(), self.database.app_url());
+        let (owner, url) = (Secret::from(owner.as_str()), Secret::from(url.as_str()));
+        Installation::Postgres(Logins { owner, url, part_urls: HashMap::new() })
     }
 
     async fn bury(&self) {

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
-use postroom_storage::SuperAdmin;
 use postroom_storage::copy::{Error, Mode, Place};
-use postroom_storage::platform::{Isolation, NewTenant};
 
 use super::life::{Life, tenant};
 use super::{Side, copied, copied_until, copied_when_dead, open};
@@ -176,19 +174,4 @@ async fn a_directory_without_a_database_is_not_copied() {
     let refused = copied(&from, &to, &keys, now, Mode::Copy).await;
     assert!(matches!(refused, Err(Error::NoDatabase(_))));
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "nothing was made");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_installation_with_databases_of_their_own_is_not_copied_without_them() {
-    let room = Room::<Sqlite>::new().await;
-    let organization = crate::support::new_organization("acme");
-    let (api_key, isolation) = (crate::support::new_key(), Isolation::Dedicated);
-    let new = NewTenant { organization, api_key, endpoint: None, isolation };
-    room.storage.platform.tenant_create(SuperAdmin::by_operator(), new, room.now()).await.unwrap();
-    room.storage.platform.close().await.unwrap();
-    let target = tempfile::tempdir().unwrap();
-    let to = Place::Embedded(target.path().join("new"));
-    let refused = copied(&room.harness.place(), &to, &room.keys, room.now(), Mode::Copy).await;
-    assert!(matches!(refused, Err(Error::Dedicated { organizations: 1 })));
-    assert!(!target.path().join("new").exists(), "nothing was made");
 }

@@ -11,9 +11,18 @@ use tokio_postgres::Client;
 
 use super::{Role, app, migrated, owner};
 
-const ALL: [&str; NEWEST] = ["0001_configuration", "0002_log", "0003_parts", "0004_pokes", "0005_copy", "0006_people"];
+const ALL: [&str; NEWEST] = [
+    "0001_configuration",
+    "0002_log",
+    "0003_parts",
+    "0004_pokes",
+    "0005_copy",
+    "0006_people",
+    "0007_audit",
+    "0008_moving",
+];
 /// How many there are.
-pub(super) const NEWEST: usize = 6;
+pub(super) const NEWEST: usize = 8;
 /// The schema of a program to come.
 pub(super) const NEWER: i32 = NEWEST as i32 + 1;
 /// How many there are before that which makes the parts.

@@ -16,8 +16,8 @@ use crate::people::{email, from};
 use crate::support::{Lanes, Postgres, Room, new_endpoint, new_organization, new_source, opening};
 
 /// A Mandrill secret, 6 secrets of sources, 6 of endpoints, 6 times headers, 2 times 70 answers and one of a super admin, 3
-/// mails, and 2 of the installation.
-const TOTAL: usize = 1 + 6 + 6 + 6 + 140 + 1 + 3 + 2;
+/// mails, and 4 of the installation (2 of its audit log).
+const TOTAL: usize = 1 + 6 + 6 + 6 + 140 + 1 + 3 + 4;
 
 const BY: fn() -> SuperAdmin = SuperAdmin::by_operator;
 
