@@ -89,6 +89,8 @@ actions! {
     UserSignedOut => "user.signed_out",
     /// A super admin was made, or given another link.
     SuperAdminInvited => "super_admin.invited",
+    /// A super admin was switched on or off.
+    SuperAdminUpdated => "super_admin.updated",
     /// Callers were refused: bad credentials, or not allowed. One entry a minute for each caller and route.
     AccessRefused => "access.refused",
 }

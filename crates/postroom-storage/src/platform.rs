@@ -78,8 +78,26 @@ pub trait Platform: Send + Sync {
     /// whoever calls this hands the link over.
     ///
     /// # Errors
-    /// [`Taken`](crate::Error::Taken) when a person of an organization has this address.
+    /// [`Taken`](crate::Error::Taken) when a person of an organization has this address,
+    /// [`Conflict`](crate::Error::Conflict) when the super admin is switched off.
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink>;
+
+    /// Super admins, newest first, and among them those who are switched off.
+    async fn super_admin_list(&self, by: SuperAdmin, page: PageRequest) -> Result<Page<SuperAdminView>>;
+
+    /// Switches a super admin on or off. Being switched off ends their sessions and makes their links void in the same
+    /// transaction, and every node sees it within a second. The last one may go: the admin token and the command line
+    /// remain.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound) when no super admin has this address.
+    async fn super_admin_set_active(
+        &self,
+        by: SuperAdmin,
+        email: &Email,
+        is_active: bool,
+        now: Timestamp,
+    ) -> Result<SuperAdminView>;
 
     /// Takes mails that are due, for 60 seconds: until then nobody else gets them, and whoever has sent one or could not
     /// says so. A mail whose link has expired meanwhile is among them, to be given up.
@@ -114,6 +132,25 @@ pub struct SuperAdminLink {
     pub token: SignInToken,
     /// Until when it is good.
     pub expires_at: Timestamp,
+}
+
+/// A super admin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuperAdminView {
+    /// Their id.
+    pub id: UserId,
+    /// Their address.
+    pub email: Email,
+    /// Whether they may sign in.
+    pub is_active: bool,
+    /// When they last signed in.
+    pub last_login_at: Option<Timestamp>,
+    /// When they were made.
+    pub created_at: Timestamp,
+    /// When they were last switched on or off.
+    pub updated_at: Timestamp,
+    /// Who made them, as [`Actor`](crate::Actor) is written.
+    pub created_by: String,
 }
 
 /// A mail to send.

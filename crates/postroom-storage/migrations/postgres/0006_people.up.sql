@@ -101,9 +101,10 @@ grant select (org, usr, created_at, used_at), insert, update (used_at) on sign_i
 grant select (org, usr, expires_at, ended_at), update (ended_at) on sessions to postroom_api;
 grant select (org, usr), insert, delete on mails to postroom_api;
 
-grant select (org, usr, id, email, email_key, role), insert on users to postroom_platform;
-grant select (hash, expires_at), insert, delete on sign_in_tokens to postroom_platform;
-grant select (id, expires_at), delete on sessions to postroom_platform;
+grant select (org, usr, id, email, email_key, role, is_active, last_login_at, created_at, updated_at, created_by), insert,
+  update (is_active, updated_at) on users to postroom_platform;
+grant select (hash, org, usr, expires_at, used_at), insert, update (used_at), delete on sign_in_tokens to postroom_platform;
+grant select (id, org, usr, expires_at, ended_at), update (ended_at), delete on sessions to postroom_platform;
 grant select, update (due_at, tries), delete on mails to postroom_platform;
 
 grant select (org, mail, id, token), update (token) on mails to postroom_keys;

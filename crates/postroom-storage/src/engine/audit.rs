@@ -207,6 +207,11 @@ pub(crate) fn of_user(email: &Email, role: Role, is_active: bool) -> Values {
     values([("email", json!(email.as_str())), ("role", json!(role.as_str())), ("is_active", json!(is_active))])
 }
 
+/// What is shown of a super admin, but for what never changes.
+pub(crate) fn of_super_admin(is_active: bool) -> Values {
+    values([("is_active", json!(is_active))])
+}
+
 /// Somebody does something by a link or a session of their own.
 pub(crate) fn by_user(org: i64, user: UserId, origin: &Origin) -> By<'_> {
     By { org, actor: Actor::User(user), origin }

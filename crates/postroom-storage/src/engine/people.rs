@@ -308,6 +308,14 @@ pub(crate) fn last_admin() -> Error {
     }
 }
 
+/// A link would not let them in.
+pub(crate) fn super_admin_off() -> Error {
+    Error::Conflict {
+        code: "user_deactivated",
+        detail: "this super admin is switched off: switch them on first".to_owned(),
+    }
+}
+
 /// What is counted against the bound of people.
 pub(crate) const PEOPLE: &str = "people who are not deactivated";
 

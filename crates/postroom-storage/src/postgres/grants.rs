@@ -203,9 +203,28 @@ pub(super) const GRANTS: &[Grant] = &[
         "slept_at",
     ]),
     grant(Platform, "api_keys").read(KEY).insert(),
-    grant(Platform, "users").read(&["org", "usr", "id", "email", "email_key", "role"]).insert(),
-    grant(Platform, "sign_in_tokens").read(&["hash", "expires_at"]).insert().delete(),
-    grant(Platform, "sessions").read(&["id", "expires_at"]).delete(),
+    grant(Platform, "users")
+        .read(&[
+            "org",
+            "usr",
+            "id",
+            "email",
+            "email_key",
+            "role",
+            "is_active",
+            "last_login_at",
+            "created_at",
+            "updated_at",
+            "created_by",
+        ])
+        .insert()
+        .update(&["is_active", "updated_at"]),
+    grant(Platform, "sign_in_tokens")
+        .read(&["hash", "org", "usr", "expires_at", "used_at"])
+        .insert()
+        .update(&["used_at"])
+        .delete(),
+    grant(Platform, "sessions").read(&["id", "org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]).delete(),
     grant(Platform, "mails").read(ALL).update(&["due_at", "tries"]).delete(),
     grant(Platform, "sources").read(ALL).insert().update(&["deleted_at", "updated_at"]),
     grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),

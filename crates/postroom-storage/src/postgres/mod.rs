@@ -38,6 +38,7 @@ mod retention;
 mod rotate;
 mod rows;
 mod sign_in;
+mod super_admins;
 #[cfg(test)]
 mod tests;
 mod tls;

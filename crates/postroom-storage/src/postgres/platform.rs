@@ -10,7 +10,8 @@ use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
 use crate::engine::audit::{By, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::platform::{
-    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
+    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, SuperAdminView,
+    Tenant,
 };
 use crate::{Error, Origin, Platform, Result, Scope, SuperAdmin};
 
@@ -91,6 +92,20 @@ impl Platform for Postgres {
 
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
         self.make_super_admin(&by, email, now).await
+    }
+
+    async fn super_admin_list(&self, _by: SuperAdmin, page: PageRequest) -> Result<Page<SuperAdminView>> {
+        self.super_admins(page).await
+    }
+
+    async fn super_admin_set_active(
+        &self,
+        by: SuperAdmin,
+        email: &Email,
+        is_active: bool,
+        now: Timestamp,
+    ) -> Result<SuperAdminView> {
+        self.switch_super_admin(&by, email, is_active, now).await
     }
 
     async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {

@@ -173,9 +173,28 @@ const GRANTS: &[Grant] = &[
             "mandrill_fingerprint",
             "updated_at",
         ]),
-    grant(Platform, "user").read(&["usr", "org", "id", "email", "email_key", "role"]).insert(),
-    grant(Platform, "sign_in_token").read(&["hash", "expires_at"]).insert().delete(),
-    grant(Platform, "session").read(&["id", "expires_at"]).delete(),
+    grant(Platform, "user")
+        .read(&[
+            "usr",
+            "org",
+            "id",
+            "email",
+            "email_key",
+            "role",
+            "is_active",
+            "last_login_at",
+            "created_at",
+            "updated_at",
+            "created_by",
+        ])
+        .insert()
+        .update(&["is_active", "updated_at"]),
+    grant(Platform, "sign_in_token")
+        .read(&["hash", "usr", "expires_at", "used_at"])
+        .insert()
+        .update(&["used_at"])
+        .delete(),
+    grant(Platform, "session").read(&["id", "org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]).delete(),
     grant(Platform, "mail").read(ALL).update(&["due_at", "tries"]).delete(),
     // The source that an organization's own Mandrill secret implies.
     grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),

@@ -30,6 +30,7 @@ mod retention;
 mod rotate;
 mod rows;
 mod sign_in;
+mod super_admins;
 mod tenants;
 mod usage;
 mod vault;

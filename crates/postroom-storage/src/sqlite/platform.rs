@@ -8,14 +8,16 @@ use super::connection::Connection;
 use super::grants::Part;
 use super::reads::{gauges, idempotency};
 use super::writer::Effects;
-use super::{Changed, Sqlite, audit, mails, retention};
+use super::{Changed, Sqlite, audit, mails, retention, super_admins};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
 use crate::engine::audit::{By, INSTALLATION, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::engine::page;
+use crate::engine::people::PLATFORM;
 use crate::platform::{
-    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, Tenant,
+    Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, SuperAdminView,
+    Tenant,
 };
 use crate::{Origin, Platform, Result, Scope, SuperAdmin};
 
@@ -138,7 +140,34 @@ impl Platform for Sqlite {
 
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
         let (vault, email) = (self.0.vault.clone(), email.clone());
-        self.write(Part::Platform, move |connection, _| mails::super_admin(connection, &vault, &by, &email, now)).await
+        self.write(Part::Platform, move |connection, _| super_admins::create(connection, &vault, &by, &email, now))
+            .await
+    }
+
+    async fn super_admin_list(&self, _by: SuperAdmin, request: PageRequest) -> Result<Page<SuperAdminView>> {
+        self.read(Part::Platform, EVERYBODY, move |connection| {
+            page::by_id(
+                &request,
+                |after, limit| super_admins::list(connection, after, limit),
+                |view| view.id.to_bytes(),
+            )
+        })
+        .await
+    }
+
+    async fn super_admin_set_active(
+        &self,
+        by: SuperAdmin,
+        email: &Email,
+        is_active: bool,
+        now: Timestamp,
+    ) -> Result<SuperAdminView> {
+        let (vault, email) = (self.0.vault.clone(), email.clone());
+        self.configure(Part::Platform, move |connection, _| {
+            let value = super_admins::set_active(connection, &vault, &by, &email, is_active, now)?;
+            Ok(Changed { org: PLATFORM, wake: Vec::new(), value })
+        })
+        .await
     }
 
     async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {

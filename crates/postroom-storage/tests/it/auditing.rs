@@ -142,7 +142,7 @@ async fn acts_of_people<H: Harness>(room: &Room<H>, scope: &Scope) {
 }
 
 /// Actions that need a provider's handshake, or are of no organization.
-const ELSEWHERE: [Action; 2] = [Action::SourceSecretLearned, Action::SuperAdminInvited];
+const ELSEWHERE: [Action; 3] = [Action::SourceSecretLearned, Action::SuperAdminInvited, Action::SuperAdminUpdated];
 
 pub async fn every_act_leaves_one_entry_and_no_secret<H: Harness>() {
     let room = Room::<H>::new().await;

@@ -93,6 +93,7 @@ macro_rules! suite {
                 a_session_ends_with_its_time_with_another_role_and_with_being_switched_off,
                 the_oldest_session_ends_for_the_twenty_first,
                 a_super_admin_is_made_once_and_comes_in_without_an_organization,
+                a_super_admin_who_is_switched_off_is_out_at_once_until_switched_on_again,
                 people_of_another_organization_are_like_none,
                 a_mail_is_taken_once_until_it_is_sent_or_given_up,
             ],

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use postroom_domain::sign_in::Purpose;
 use postroom_domain::user::UserStatus;
 use postroom_domain::{Email, Role, SessionId, SignInToken, UserId};
-use postroom_storage::api::{NewUser, UserChange, UserView};
+use postroom_storage::api::{NewUser, PageRequest, UserChange, UserView};
+use postroom_storage::audit::AuditFilter;
 use postroom_storage::authorizer::SignedIn;
 use postroom_storage::error::Unique;
 use postroom_storage::platform::{OrganizationChange, OutgoingMail, Tenant};
@@ -326,6 +327,55 @@ pub async fn a_super_admin_is_made_once_and_comes_in_without_an_organization<H: 
     assert!(is_not_found(room.storage.api.user_get(&scope, first.user).await), "of no organization");
     room.storage.authorizer.session_end(entered.session, &Origin::default(), room.now()).await.unwrap();
     assert!(room.person(entered.session).await.is_none());
+}
+
+pub async fn a_super_admin_who_is_switched_off_is_out_at_once_until_switched_on_again<H: Harness>() {
+    let room = Room::<H>::new().await;
+    let acme = room.organization("acme").await;
+    room.joined(&acme.scope, "ada@example.com", Role::Admin).await;
+    let platform = &room.storage.platform;
+    let (root, eve) = (email("root@example.com"), email("eve@example.com"));
+    let create = async |email: &Email| platform.super_admin_create(BY(), email, room.now()).await;
+    let switch = async |email: &Email, on| platform.super_admin_set_active(BY(), email, on, room.now()).await;
+    let session = room.enter(&create(&root).await.unwrap().token).await.unwrap().session;
+    let unused = create(&root).await.unwrap().token;
+    let of_eve = room.enter(&create(&eve).await.unwrap().token).await.unwrap().session;
+    assert!(room.ask("root@example.com").await);
+
+    let off = switch(&email("Root@Example.com"), false).await.unwrap();
+    assert_eq!((off.email.as_str(), off.is_active, off.created_by.as_str()), ("root@example.com", false, "operator"));
+    assert!(room.person(session).await.is_none());
+    assert!(room.person(of_eve).await.is_some(), "somebody else stays");
+    assert!(is_not_found(room.enter(&unused).await));
+    assert!(room.mails().await.is_empty(), "no link goes out");
+    assert!(!room.ask("root@example.com").await);
+    assert_eq!(conflict(create(&root).await), "user_deactivated");
+
+    let first = platform.super_admin_list(BY(), page(1)).await.unwrap();
+    let next = PageRequest { limit: 1, after: first.next };
+    let second = platform.super_admin_list(BY(), next).await.unwrap();
+    assert_eq!((first.data[0].email.as_str(), first.data[0].is_active), ("eve@example.com", true));
+    assert_eq!(first.data[0].last_login_at, Some(room.now()));
+    assert_eq!(
+        (second.data, second.next.is_none()),
+        (vec![off.clone()], true),
+        "people of organizations are not there"
+    );
+
+    assert!(!switch(&eve, false).await.unwrap().is_active, "the last one, too");
+    assert!(is_not_found(switch(&email("ada@example.com"), false).await), "who is of an organization is none");
+    assert!(is_not_found(switch(&email("nobody@example.com"), true).await));
+    assert_eq!(switch(&root, true).await.unwrap().id, off.id);
+    assert!(room.person(session).await.is_none(), "what has ended stays so");
+    room.enter(&create(&root).await.unwrap().token).await.unwrap();
+
+    let filter = AuditFilter { action: Some("super_admin.updated".to_owned()), ..AuditFilter::default() };
+    let entries = platform.audit_list(BY(), filter, page(10)).await.unwrap().data;
+    let ids: Vec<_> = entries.iter().map(|entry| entry.resource_id.clone().unwrap()).collect();
+    assert_eq!(ids, [off.id, first.data[0].id, off.id].map(|id| id.to_string()));
+    let is_active = |on: bool| Some(serde_json::Map::from_iter([("is_active".to_owned(), on.into())]));
+    assert_eq!((&entries[0].old_values, &entries[0].new_values), (&is_active(false), &is_active(true)));
+    assert_eq!(entries[2].actor, "operator");
 }
 
 pub async fn people_of_another_organization_are_like_none<H: Harness>() {

@@ -54,6 +54,7 @@ macro_rules! suite {
             people: [
                 people_are_invited_sign_in_and_are_switched_off_by_command,
                 a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_command,
+                a_super_admin_is_listed_and_switched_off_and_on_beside_a_running_server,
                 api_keys_are_listed_and_revoked_by_command,
                 killed_between_any_two_steps_of_invitations_and_sign_ins_nothing_is_half_done,
                 keys_rotated_and_killed_again_and_again_open_everything_in_the_end,

@@ -124,6 +124,38 @@ pub fn a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_c
     assert!(stderr(&nowhere).contains("organization_required"), "{}", stderr(&nowhere));
 }
 
+pub fn a_super_admin_is_listed_and_switched_off_and_on_beside_a_running_server(engine: Engine) {
+    let server = Server::start(engine);
+    let admin = |arguments: &[&str]| server.run(&[&["admin"], arguments].concat());
+    let link = || {
+        let made = json_of(&admin(&["create", "--email", "root@example.com", "--json"])).remove(0);
+        made["link"].as_str().unwrap().split_once("#token=").unwrap().1.to_owned()
+    };
+    let (status, signed_in) = sign_in(&server.url, &link());
+    assert_eq!(status, 200, "{signed_in}");
+    let session = signed_in["token"].as_str().unwrap().to_owned();
+    let unused = link();
+    let asks = || with_key(&server, &session, &["orgs", "list"]).status.code();
+    assert_eq!(asks(), Some(0));
+    let listed = json_of(&admin(&["list", "--json"]));
+    assert_eq!((listed.len(), &listed[0]["status"]), (1, &json!("active")), "{listed:?}");
+
+    let off = admin(&["deactivate", "--email", "Root@example.com"]);
+    assert_eq!(stdout(&off).trim(), "Root@example.com is switched off", "{}", stderr(&off));
+    wait_until("the end of the session", || (asks() == Some(1)).then_some(()));
+    assert_eq!(sign_in(&server.url, &unused).0, 401, "their links are void");
+    let refused = admin(&["create", "--email", "root@example.com"]);
+    assert!(stderr(&refused).contains("switched off"), "{}", stderr(&refused));
+    let table = stdout(&admin(&["list"]));
+    assert!(table.contains("EMAIL") && table.contains("deactivated"), "{table}");
+
+    assert_eq!(json_of(&admin(&["activate", "--email", "root@example.com", "--json"]))[0]["status"], "active");
+    assert_eq!(sign_in(&server.url, &link()).0, 200);
+    let unknown = admin(&["deactivate", "--email", "eve@example.com"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("eve@example.com is no super admin"), "{}", stderr(&unknown));
+}
+
 pub fn api_keys_are_listed_and_revoked_by_command(engine: Engine) {
     let server = Server::start(engine);
     let key = server.tenant("Acme", None).key;

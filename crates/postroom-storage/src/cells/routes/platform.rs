@@ -14,7 +14,7 @@ use crate::cells::Router;
 use crate::cells::place::{Place, Standing};
 use crate::platform::{
     Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink,
-    Tenant,
+    SuperAdminView, Tenant,
 };
 use crate::{Origin, Platform, Result, Scope, SuperAdmin};
 
@@ -119,6 +119,20 @@ impl Platform for Router {
 
     async fn super_admin_create(&self, by: SuperAdmin, email: &Email, now: Timestamp) -> Result<SuperAdminLink> {
         self.shared.platform.super_admin_create(by, email, now).await
+    }
+
+    async fn super_admin_list(&self, by: SuperAdmin, page: PageRequest) -> Result<Page<SuperAdminView>> {
+        self.shared.platform.super_admin_list(by, page).await
+    }
+
+    async fn super_admin_set_active(
+        &self,
+        by: SuperAdmin,
+        email: &Email,
+        is_active: bool,
+        now: Timestamp,
+    ) -> Result<SuperAdminView> {
+        self.shared.platform.super_admin_set_active(by, email, is_active, now).await
     }
 
     async fn mail_take(&self, now: Timestamp, limit: usize) -> Result<Vec<OutgoingMail>> {

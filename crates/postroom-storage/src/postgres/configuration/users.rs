@@ -48,7 +48,7 @@ const UPDATE: &str = "update users set role = $3, is_active = $4, updated_at = $
 const INVITED: &str = "update users set invited_until = $3, updated_at = $4 where org = $1 and usr = $2";
 
 /// Index: sessions_by_user.
-const END_SESSIONS: &str =
+pub(in crate::postgres) const END_SESSIONS: &str =
     "update sessions set ended_at = $3 where org = $1 and usr = $2 and ended_at is null and expires_at > $3";
 
 impl Postgres {

@@ -44,7 +44,7 @@ const UPDATE: &str = "update user set role = ?2, is_active = ?3, updated_at = ?4
 const INVITED: &str = "update user set invited_until = ?2, updated_at = ?3 where usr = ?1";
 
 /// Index: session_by_user.
-const END_SESSIONS: &str =
+pub(in crate::sqlite) const END_SESSIONS: &str =
     "update session set ended_at = ?3 where org = ?1 and usr = ?2 and ended_at is null and expires_at > ?3";
 
 /// Adds a person who is invited.

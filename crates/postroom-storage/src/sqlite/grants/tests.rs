@@ -79,7 +79,7 @@ const PRECIOUS: [(&str, &str, &[Part]); 22] = [
     ("idempotency", "body", &[Api, Platform, Keys, Copier]),
     ("meta", "value", &[Keys, Copier]),
     ("user", "email", &[Authorizer, Api, Platform, Copier]),
-    ("user", "last_login_at", &[Api, Copier]),
+    ("user", "last_login_at", &[Api, Platform, Copier]),
     ("sign_in_token", "hash", &[Authorizer, Platform, Copier]),
     ("session", "id", &[Authorizer, Platform, Copier]),
     ("session", "address", &[Copier]),

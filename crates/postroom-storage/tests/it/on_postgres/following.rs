@@ -376,7 +376,14 @@ async fn a_session_that_one_node_ends_lets_nobody_in_on_another_within_a_second(
     assert!(known(session).await.is_some());
     room.storage.authorizer.session_end(session, &Origin::default(), room.now()).await.unwrap();
     let super_ended = until(async || known(session).await.is_none()).await;
-    for took in [ended, promoted, switched_off, closed, super_ended] {
+
+    let root = room.storage.platform.super_admin_create(SuperAdmin::by_operator(), &boss, room.now());
+    let session = room.enter(&root.await.unwrap().token).await.unwrap().session;
+    assert!(known(session).await.is_some());
+    let off = room.storage.platform.super_admin_set_active(SuperAdmin::by_operator(), &boss, false, room.now());
+    off.await.unwrap();
+    let super_off = until(async || known(session).await.is_none()).await;
+    for took in [ended, promoted, switched_off, closed, super_ended, super_off] {
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }
