@@ -55,6 +55,11 @@ fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(pieces, 0..20).prop_map(|pieces| pieces.concat())
 }
 
+/// What stands between commas and spaces.
+fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| matches!(byte, b',' | b' ' | b'\t')).filter(|member| !member.is_empty())
+}
+
 fn request<'a>(signed: &'a SignedRequest) -> Request<'a> {
     Request { method: signed.method.as_str(), url: &signed.url, headers: &signed.headers, body: &signed.body }
 }
@@ -111,6 +116,8 @@ proptest! {
                 // The words Basic and Bearer have no case.
                 let lower = value.to_ascii_lowercase();
                 let same = index < 6 && (lower.starts_with(b"basic ") || lower.starts_with(b"bearer "));
+                // And what separates the members of a list proves nothing: ", " may become ",,".
+                let same = same || members(&value).eq(members(signed.headers[&name].as_bytes()));
                 let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
                 let told = verdict(&verifier, &with(&signed, &name, value), at(0));
                 prop_assert!(same || told.starts_with("signature_"), "{} {name} {index} ^ {flip}: {told}", row.name);
