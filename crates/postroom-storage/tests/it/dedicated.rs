@@ -355,9 +355,10 @@ async fn keys_rotate_in_every_database_and_the_shared_one_is_last() {
     std::fs::write(&file, &sound).unwrap();
 
     let mut last = (0, 0);
-    // Of each database the sentinel and the key of fingerprints, and of each organization a secret.
+    // Of each database the sentinel, the key of fingerprints, and name and key of the audit log's chain; of each organization a
+    // secret.
     let sealed = rotate_keys(dir, &ring, |done, total| last = (done, total)).unwrap();
-    assert_eq!((sealed, last), (2 + 3, (8, 8)), "the other one was done before");
+    assert_eq!((sealed, last), (5 + 4, (14, 14)), "the other one was done before");
     let storage = open(options(dir, &new, Mode::Serve)).unwrap();
     for tenant in [&acme, &other] {
         let endpoint = storage.api.endpoint_list(&tenant.scope, page(9)).await.unwrap().data.remove(0);
@@ -374,7 +375,7 @@ async fn migrations_walk_over_every_database_and_one_that_fails_stops_no_other()
     assert!(matches!(migrate::up_all(dir, |_, _| {}), Err(OpenError::Locked(_))), "a server is running");
     room.storage.platform.close().await.unwrap();
     let [first, second] = cells(dir).try_into().unwrap();
-    migrate::down_all(dir, |_, taken_back| assert_eq!(taken_back.unwrap(), Some("0004_people"))).unwrap();
+    migrate::down_all(dir, |_, taken_back| assert_eq!(taken_back.unwrap(), Some("0005_audit"))).unwrap();
     assert!(matches!(migrate::down_all(dir, |_, _| {}), Err(OpenError::HasTenants(2))));
     assert!(matches!(migrate::down(dir), Err(OpenError::HasTenants(2))));
     migrate::down(&second).unwrap();
