@@ -98,10 +98,11 @@ impl Span {
         upto: i64,
     ) -> rusqlite::Result<Self> {
         let from = match after {
-            Some(at) => match border(connection, org, at)? {
-                Some((last_before, _)) => last_before + 1,
-                None => Progress::read(connection)?.indexed_upto + 1,
-            },
+            Some(at) => {
+                // What is missing in the search tables can stand before all that is in them.
+                let indexed_upto = Progress::read(connection)?.indexed_upto;
+                border(connection, org, at)?.map_or(indexed_upto, |(last_before, _)| last_before.min(indexed_upto)) + 1
+            }
             None => 1,
         };
         let end = match before {
