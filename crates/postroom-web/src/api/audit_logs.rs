@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::deliveries::time_filter;
+use super::deliveries::period;
 use crate::app::Shared;
 use crate::extract::auth::Acts;
 use crate::extract::{Caller, List, PageParams, Paged};
@@ -103,8 +103,7 @@ impl ListEntries {
         let (actor, action) = (text("actor", self.actor), text("action", self.action));
         let resource_type = text("resource_type", self.resource_type);
         let resource_id = text("resource_id", self.resource_id);
-        let created_after = time_filter(&mut errors, "created_after", self.created_after);
-        let created_before = time_filter(&mut errors, "created_before", self.created_before);
+        let (created_after, created_before) = period(&mut errors, self.created_after, self.created_before);
         errors.finish(Some(AuditFilter { actor, action, resource_type, resource_id, created_after, created_before }))
     }
 }

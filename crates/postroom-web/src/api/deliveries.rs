@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::endpoints::Empty;
-use super::events::{HeaderJson, before_after, headers_json};
+use super::events::{HeaderJson, headers_json};
 use super::payload::{self, Encoding};
 use crate::app::Shared;
 use crate::extract::{DeadLetter, Id, InOrganization, JsonOrEmpty, List, PageParams, Paged};
@@ -243,14 +243,14 @@ impl ListDeliveries {
     fn check(self) -> Answer<DeliveryFilter> {
         let mut errors = Errors::default();
         let e = &mut errors;
+        let (created_after, created_before) = period(e, self.created_after, self.created_before);
         let filter = DeliveryFilter {
             status: status_filter(e, self.status),
             endpoint: id_filter(e, "endpoint_id", self.endpoint_id),
             event: id_filter(e, "event_id", self.event_id),
-            created_after: time_filter(e, "created_after", self.created_after),
-            created_before: time_filter(e, "created_before", self.created_before),
+            created_after,
+            created_before,
         };
-        before_after(e, filter.created_after, filter.created_before);
         errors.finish(Some(filter))
     }
 }
@@ -279,9 +279,21 @@ pub(super) fn id_filter<T: FromStr<Err: ToString>>(
     errors.take(field, parsed)
 }
 
-pub(super) fn time_filter(errors: &mut Errors, field: &str, text: Option<String>) -> Option<Timestamp> {
-    let parsed = text?.parse::<Timestamp>().map_err(|error| Invalid::new("invalid_time", error.to_string()));
-    errors.take(field, parsed)
+/// `created_after` and `created_before`. A span of time that ends before it begins is a mistake, not an empty list.
+pub(super) fn period(
+    errors: &mut Errors,
+    after: Option<String>,
+    before: Option<String>,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let mut moment = |field: &str, text: Option<String>| {
+        let parsed = text?.parse::<Timestamp>().map_err(|error| Invalid::new("invalid_time", error.to_string()));
+        errors.take(field, parsed)
+    };
+    let (after, before) = (moment("created_after", after), moment("created_before", before));
+    if after.is_some_and(|after| before.is_some_and(|before| before <= after)) {
+        errors.push("created_before", "out_of_range", "later than created_after");
+    }
+    (after, before)
 }
 
 /// List deliveries, of the newest event first.
