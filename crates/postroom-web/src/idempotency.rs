@@ -43,12 +43,14 @@ pub(crate) async fn idempotent(State(state): State<Shared>, request: Request, ne
         Idempotency::InProgress => return Err(Problem::of(Code::IdempotencyKeyInUse).retry_after(IN_USE_WAIT)),
         Idempotency::New => {}
     }
-    // In a task of its own: when the caller hangs up the work still ends, and its answer is there for the next try.
+    // In a task of its own, which a stop waits for: when the caller hangs up the work still ends, and its answer is there
+    // for the next try.
+    let tasks = state.app.tasks.clone();
     let work = async move {
         let response = next.run(Request::from_parts(parts, Body::from(whole.bytes.clone()))).await;
         keep(&state, &caller, claim, response).await
     };
-    let done = tokio::spawn(work.in_current_span()).await;
+    let done = tasks.spawn(work.in_current_span()).await;
     done.unwrap_or_else(|_| Err(Problem::of(Code::InternalError)))
 }
 
