@@ -1,6 +1,5 @@
 //! `/api/auth/...`: asking for a link, using it, and ending a session.
 
-use crate::origin::CameFrom;
 use axum::Json as Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -18,12 +17,10 @@ use crate::client::ClientAddress;
 use crate::extract::Json;
 use crate::extract::auth::signed_in;
 use crate::extract::credential::credential;
+use crate::origin::CameFrom;
 use crate::problem::fields::Errors;
 use crate::problem::{Answer, Code, Problem};
 use crate::refusals;
-
-/// What storage keeps of a `User-Agent`, in bytes.
-const USER_AGENT_MAX: usize = 256;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(request_link)).routes(routes!(verify_link)).routes(routes!(logout))
@@ -145,10 +142,9 @@ fn answer(state: &Shared, made: SignedIn, now: Timestamp) -> Answer<Response> {
     Ok(([(header::SET_COOKIE, cookie)], Body(session)).into_response())
 }
 
-/// What the browser calls itself, as far as it is kept.
+/// What the browser calls itself.
 fn user_agent(headers: &HeaderMap) -> &str {
-    let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    &text[..text.len().min(USER_AGENT_MAX)]
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// End the session that the request shows, at once and everywhere. The browser's cookie is taken away.
