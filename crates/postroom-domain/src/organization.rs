@@ -4,15 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// The plan decides how many events an organization may have accepted in a calendar month (UTC).
+/// The plan decides how many events an organization may have accepted in a calendar month (UTC): see [`PlanLimits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plan {
-    /// 1,000 events a month.
+    /// Few events a month.
     Free,
-    /// 50,000 events a month.
+    /// More events a month.
     Starter,
-    /// No limit.
+    /// As many as the organization needs.
     Premium,
 }
 
@@ -32,15 +32,37 @@ impl Plan {
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Free, Self::Starter, Self::Premium].into_iter().find(|plan| plan.as_str() == name)
     }
+}
 
-    /// Events a calendar month when the organization has no limit of its own; `None` is unlimited.
+/// The most events a calendar month that any limit can be set to.
+pub const WEBHOOK_LIMIT_MAX: u64 = 1_000_000_000_000;
+
+/// Events a calendar month (UTC) of organizations that have no limit of their own, by plan; `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Of [`Plan::Free`].
+    pub free: Option<u64>,
+    /// Of [`Plan::Starter`].
+    pub starter: Option<u64>,
+    /// Of [`Plan::Premium`].
+    pub premium: Option<u64>,
+}
+
+impl Default for PlanLimits {
+    fn default() -> Self {
+        Self { free: Some(1_000), starter: Some(50_000), premium: None }
+    }
+}
+
+impl PlanLimits {
+    /// What holds for an organization: its own limit, or that of its plan.
     #[must_use]
-    pub fn webhook_limit(self) -> Option<u64> {
-        match self {
-            Self::Free => Some(1_000),
-            Self::Starter => Some(50_000),
-            Self::Premium => None,
-        }
+    pub fn of(self, plan: Plan, own: Option<u64>) -> Option<u64> {
+        own.or(match plan {
+            Plan::Free => self.free,
+            Plan::Starter => self.starter,
+            Plan::Premium => self.premium,
+        })
     }
 }
 
@@ -110,6 +132,16 @@ mod tests {
         }
         assert_eq!(slug_from("  Acme, Corp. "), "acme-corp");
         assert_eq!(slug_from("日本"), "");
+    }
+
+    #[test]
+    fn an_organization_s_own_limit_stands_before_that_of_its_plan() {
+        let limits = PlanLimits { premium: Some(9), ..PlanLimits::default() };
+        assert_eq!(
+            [Plan::Free, Plan::Starter, Plan::Premium].map(|plan| limits.of(plan, None)),
+            [Some(1_000), Some(50_000), Some(9)]
+        );
+        assert_eq!([limits.of(Plan::Free, Some(0)), limits.of(Plan::Premium, Some(10))], [Some(0), Some(10)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use postroom_domain::api_key::{self, KeyScope};
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
 use postroom_domain::event::{EventType, EventTypePattern, ExternalId};
 use postroom_domain::keyring::Keyring;
-use postroom_domain::organization::Plan;
+use postroom_domain::organization::{Plan, PlanLimits};
 use postroom_domain::{AttemptId, Clock, DeliveryId, Timestamp, signing};
 use postroom_storage::api::{NewApiKey, NewEndpoint};
 use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
@@ -80,6 +80,7 @@ async fn main() {
             handoff: Arc::new(Straight(sender)),
             dedupe_window: Duration::from_secs(7 * 24 * 3600),
             retention: Duration::from_secs(30 * 24 * 3600),
+            plans: PlanLimits::default(),
             default_attempt_timeout: Duration::from_secs(15),
             mode: Mode::Serve,
         })

@@ -89,6 +89,7 @@ async fn embedded(config: &Config, handoff: Arc<dyn Handoff>, mode: sqlite::Mode
         handoff,
         dedupe_window: config.dedupe_window,
         retention: config.retention,
+        plans: config.plans,
         default_attempt_timeout: config.delivery_timeout,
         mode,
     };
@@ -112,6 +113,7 @@ fn options(
         delivers,
         dedupe_window: config.dedupe_window,
         retention: config.retention,
+        plans: config.plans,
         default_attempt_timeout: config.delivery_timeout,
         lease: LEASE,
         mode,

@@ -16,7 +16,7 @@ use postroom_domain::egress::Policy;
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
 use postroom_domain::event::{EventType, EventTypePattern};
 use postroom_domain::keyring::Keyring;
-use postroom_domain::organization::Plan;
+use postroom_domain::organization::{Plan, PlanLimits};
 use postroom_domain::{Clock, EndpointId, EventId, OrganizationId, Secret, Timestamp, signing};
 use postroom_storage::api::{NewApiKey, NewEndpoint};
 use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
@@ -327,6 +327,7 @@ fn opened(directory: &std::path::Path, keys: &Secret, limits: LaneLimits, time: 
         handoff: lanes.clone(),
         dedupe_window: Duration::from_secs(7 * 24 * 3600),
         retention: Duration::from_secs(30 * 24 * 3600),
+        plans: PlanLimits::default(),
         default_attempt_timeout: Duration::from_secs(15),
         mode: Mode::Serve,
     });

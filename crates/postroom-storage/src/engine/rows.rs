@@ -25,18 +25,6 @@ pub(crate) struct OrganizationRow {
     pub(crate) created_by: Option<String>,
 }
 
-impl OrganizationRow {
-    /// Events a calendar month: its own limit or its plan's.
-    pub(crate) fn limit(&self) -> Option<u64> {
-        monthly_limit(self.plan, self.webhook_limit)
-    }
-}
-
-/// Events a calendar month: an organization's own limit or its plan's.
-pub(crate) fn monthly_limit(plan: Plan, own: Option<u64>) -> Option<u64> {
-    own.or_else(|| plan.webhook_limit())
-}
-
 /// An API key as it is stored, without its hash.
 pub(crate) struct KeyRow {
     pub(crate) id: ApiKeyId,

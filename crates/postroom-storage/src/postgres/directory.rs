@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use postroom_domain::Clock;
 use tokio::sync::{Mutex, Notify};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
@@ -28,11 +27,11 @@ use tracing::{info, warn};
 use self::callers::Callers;
 use self::inbound::Inbound;
 use self::outbound::Outbound;
-use super::Pools;
 use super::convert::get;
 use super::pool::{Pool, bind};
+use super::{Options, Pools};
 use crate::engine::vault::Vault;
-use crate::{Error, Handoff, Result};
+use crate::{Error, Result};
 
 /// How often something unknown makes somebody look: who guesses keys or names must not make work.
 const CATCH_UP_EVERY: Duration = Duration::from_millis(100);
@@ -91,18 +90,14 @@ struct Revisions {
 
 impl Directories {
     /// Reads everything.
-    pub(super) async fn load(
-        pools: &Pools,
-        vault: Arc<Vault>,
-        clock: Clock,
-        handoff: Arc<dyn Handoff>,
-    ) -> Result<Arc<Self>> {
+    pub(super) async fn load(pools: &Pools, vault: Arc<Vault>, options: &Options) -> Result<Arc<Self>> {
+        let (clock, handoff) = (options.clock.clone(), options.handoff.clone());
         let authorizer = pools.authorizer.clone();
         // First what is seen, then the reading: what is changed in between is read again.
         let revisions = revisions(&authorizer, i64::MAX).await?;
         let directories = Self {
             callers: Callers::new(authorizer.clone()),
-            inbound: Inbound::new(pools.receiver.clone(), vault.clone(), clock.clone()),
+            inbound: Inbound::new(pools.receiver.clone(), vault.clone(), clock.clone(), options.plans),
             outbound: Outbound::new(pools.worker.clone(), vault, clock, handoff),
             poked: Arc::default(),
             authorizer,

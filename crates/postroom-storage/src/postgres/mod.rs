@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{Clock, Secret, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +95,8 @@ pub struct Options {
     pub dedupe_window: Duration,
     /// How long events are kept.
     pub retention: Duration,
+    /// How many events a month each plan has: the same on every node, or each node goes by its own.
+    pub plans: PlanLimits,
     /// How long an attempt takes at most at an endpoint that says nothing else.
     pub default_attempt_timeout: Duration,
     /// Whether this process makes deliveries: if not, it takes none that wait.

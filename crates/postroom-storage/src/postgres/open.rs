@@ -333,7 +333,7 @@ pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgre
     let vault = Arc::new(vault(&pools.platform, options.keyring.clone()).await?);
     retention::make_partitions(&pools.platform, options.clock.now()).await?;
     pools.platform.connection().await?.execute(OWN_NUMBERS, bind![]).await?;
-    let directories = Directories::load(&pools, vault.clone(), options.clock.clone(), options.handoff.clone()).await?;
+    let directories = Directories::load(&pools, vault.clone(), &options).await?;
     let upkeep = retention::Upkeep::new(pools.platform.clone(), options.dedupe_window, options.retention);
     let stop = CancellationToken::new();
     // Whoever gives up in the middle leaves nothing running.

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{ApiKeyId, OrganizationId, SessionId, SourceId, Timestamp};
 
 use super::connection::Connection;
@@ -100,6 +101,7 @@ impl Entry {
 
 /// See the [module](self).
 pub(super) struct Directory {
+    plans: PlanLimits,
     known: RwLock<Known>,
     /// Held while an entry is read and put in place.
     reload: Mutex<()>,
@@ -146,9 +148,9 @@ impl Known {
 
 impl Directory {
     /// Reads everything.
-    pub(super) fn load(connection: &mut Connection, vault: &Vault, now: Timestamp) -> Result<Self> {
+    pub(super) fn load(connection: &mut Connection, vault: &Vault, plans: PlanLimits, now: Timestamp) -> Result<Self> {
         let seen = Mutex::new((revision(connection)?, None));
-        let directory = Self { known: RwLock::default(), reload: Mutex::new(()), seen };
+        let directory = Self { plans, known: RwLock::default(), reload: Mutex::new(()), seen };
         directory.reload_all(connection, vault, now)?;
         Ok(directory)
     }
@@ -158,7 +160,7 @@ impl Directory {
         let _one_at_a_time = self.reload.lock();
         let mut known = Known::default();
         for org in load::organizations(connection)? {
-            if let Some(entry) = load::entry(connection, vault, org, self.entry(org).as_deref(), now)? {
+            if let Some(entry) = load::entry(connection, vault, self.plans, org, self.entry(org).as_deref(), now)? {
                 known.put(entry);
             }
             known.sessions.put(org, load::sessions(connection, org, now)?);
@@ -193,7 +195,7 @@ impl Directory {
     /// Reads one organization again, or super admins.
     pub(super) fn reload(&self, connection: &mut Connection, vault: &Vault, org: i64, now: Timestamp) -> Result<()> {
         let _one_at_a_time = self.reload.lock();
-        let entry = load::entry(connection, vault, org, self.entry(org).as_deref(), now)?;
+        let entry = load::entry(connection, vault, self.plans, org, self.entry(org).as_deref(), now)?;
         let sessions = load::sessions(connection, org, now)?;
         let mut known = self.known.write();
         known.sessions.put(org, sessions);

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{Clock, EventId, Timestamp};
 use tracing::info;
 
@@ -80,6 +81,8 @@ pub struct Options {
     pub dedupe_window: Duration,
     /// How long events are kept.
     pub retention: Duration,
+    /// How many events a month each plan has.
+    pub plans: PlanLimits,
     /// How long an attempt takes at most at an endpoint that says nothing else.
     pub default_attempt_timeout: Duration,
     /// Server or command.
@@ -114,6 +117,7 @@ struct Engine {
     hub: Arc<Hub>,
     rejection_rate: crate::engine::rejections::Rate,
     retention: Duration,
+    plans: PlanLimits,
     /// Where the walk over old events goes on.
     retention_after: Mutex<Option<EventId>>,
     mode: Mode,
@@ -192,7 +196,7 @@ fn open_files(options: Options, footprint: Footprint) -> Result<Sqlite, OpenErro
     // From here on nothing is done with the database but by a part, as far as it may.
     let mut connection = Connection::new(file, Part::Platform)?;
     let now = options.clock.now();
-    let directory = Directory::load(&mut connection, &vault, now).map_err(OpenError::unreadable)?;
+    let directory = Directory::load(&mut connection, &vault, options.plans, now).map_err(OpenError::unreadable)?;
     let directory = Arc::new(directory);
     if options.mode == Mode::Serve {
         let recovered = writer::recover(&mut connection, now)?;
@@ -242,6 +246,7 @@ fn open_files(options: Options, footprint: Footprint) -> Result<Sqlite, OpenErro
         hub,
         rejection_rate: crate::engine::rejections::Rate::default(),
         retention: options.retention,
+        plans: options.plans,
         retention_after: Mutex::default(),
         mode: options.mode,
         lock: Mutex::new(lock.filter(|_| options.mode == Mode::Serve)),

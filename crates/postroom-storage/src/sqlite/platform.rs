@@ -27,9 +27,9 @@ const EVERYBODY: i64 = 0;
 #[async_trait]
 impl Platform for Sqlite {
     async fn tenant_create(&self, by: SuperAdmin, new: NewTenant, now: Timestamp) -> Result<Tenant> {
-        let vault = self.0.vault.clone();
+        let (vault, plans) = (self.0.vault.clone(), self.0.plans);
         self.configure(Part::Platform, move |connection, _| {
-            let (scope, organization) = organizations::create(connection, &vault, &by, &new.organization, now)?;
+            let (scope, organization) = organizations::create(connection, &vault, plans, &by, &new.organization, now)?;
             // The organization is the super admin's; what is made inside of it is the organization's own.
             connection.act_as(Part::Api);
             let api_key = keys::create(connection, &vault, &scope, &new.api_key, now)?;
@@ -44,20 +44,20 @@ impl Platform for Sqlite {
     }
 
     async fn organization_create(&self, by: SuperAdmin, new: NewOrganization, now: Timestamp) -> Result<Organization> {
-        let vault = self.0.vault.clone();
+        let (vault, plans) = (self.0.vault.clone(), self.0.plans);
         self.configure(Part::Platform, move |connection, _| {
-            let (scope, organization) = organizations::create(connection, &vault, &by, &new, now)?;
+            let (scope, organization) = organizations::create(connection, &vault, plans, &by, &new, now)?;
             Ok(Changed { org: scope.org, wake: Vec::new(), value: organization })
         })
         .await
     }
 
     async fn organization_list(&self, _by: SuperAdmin, request: PageRequest) -> Result<Page<Organization>> {
-        let now = self.now();
+        let (plans, now) = (self.0.plans, self.now());
         self.read(Part::Platform, EVERYBODY, move |connection| {
             page::by_id(
                 &request,
-                |after, limit| organizations::list(connection, after, limit, now),
+                |after, limit| organizations::list(connection, plans, after, limit, now),
                 |row| row.id.to_bytes(),
             )
         })
@@ -65,8 +65,8 @@ impl Platform for Sqlite {
     }
 
     async fn organization_get(&self, _by: SuperAdmin, id: OrganizationId) -> Result<Organization> {
-        let now = self.now();
-        self.read(Part::Platform, EVERYBODY, move |connection| organizations::get(connection, id, now)).await
+        let (plans, now) = (self.0.plans, self.now());
+        self.read(Part::Platform, EVERYBODY, move |connection| organizations::get(connection, plans, id, now)).await
     }
 
     async fn organization_update(
@@ -76,17 +76,18 @@ impl Platform for Sqlite {
         change: OrganizationChange,
         now: Timestamp,
     ) -> Result<Organization> {
-        let vault = self.0.vault.clone();
+        let (vault, plans) = (self.0.vault.clone(), self.0.plans);
         self.configure(Part::Platform, move |connection, _| {
-            let (org, organization) = organizations::update(connection, &vault, &by, id, change, now)?;
+            let (org, organization) = organizations::update(connection, &vault, plans, &by, id, change, now)?;
             Ok(Changed { org, wake: Vec::new(), value: organization })
         })
         .await
     }
 
     async fn organization_of(&self, scope: &Scope) -> Result<Organization> {
-        let (scope, now) = (scope.clone(), self.now());
-        self.read(Part::Platform, scope.org, move |connection| organizations::of_scope(connection, &scope, now)).await
+        let (plans, scope, now) = (self.0.plans, scope.clone(), self.now());
+        self.read(Part::Platform, scope.org, move |connection| organizations::of_scope(connection, plans, &scope, now))
+            .await
     }
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {

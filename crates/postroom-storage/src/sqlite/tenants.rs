@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{Clock, OrganizationId, TenantId, Timestamp};
 use rusqlite::Row;
 
@@ -126,6 +127,7 @@ pub(super) struct Template {
     clock: Clock,
     dedupe_window: Duration,
     retention: Duration,
+    plans: PlanLimits,
     default_attempt_timeout: Duration,
     mode: Mode,
 }
@@ -138,6 +140,7 @@ impl Template {
             clock: options.clock.clone(),
             dedupe_window: options.dedupe_window,
             retention: options.retention,
+            plans: options.plans,
             default_attempt_timeout: options.default_attempt_timeout,
             mode: options.mode,
         }
@@ -155,6 +158,7 @@ impl Template {
             handoff,
             dedupe_window: self.dedupe_window,
             retention: self.retention,
+            plans: self.plans,
             default_attempt_timeout: self.default_attempt_timeout,
             mode: self.mode,
         }
@@ -170,9 +174,10 @@ impl Registry for Embedded {
 
     async fn tenant_begin(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         let (vault, by, new) = (self.engine.0.vault.clone(), by.clone(), new.organization.clone());
+        let plans = self.engine.0.plans;
         self.engine
             .configure(Part::Platform, move |connection, _| {
-                let (org, cell) = begin(connection, &vault, &by, new, now)?;
+                let (org, cell) = begin(connection, &vault, plans, &by, new, now)?;
                 let value = rows::expect("tenant", connection, BY_CELL, &[&cell], TenantRow::read)?;
                 Ok(Changed { org, wake: Vec::new(), value })
             })
@@ -193,14 +198,14 @@ impl Registry for Embedded {
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)> {
         let (cell, begun, scope) = (tenant.cell, tenant.begun, scope.clone());
-        let (vault, api_key) = (self.engine.0.vault.clone(), new.api_key.clone());
+        let (vault, plans, api_key) = (self.engine.0.vault.clone(), self.engine.0.plans, new.api_key.clone());
         self.engine
             .configure(Part::Platform, move |connection, _| {
                 if connection.prepare_cached(FINISH)?.execute((cell, begun))? == 0 {
                     return Err(Error::Taken { field: Unique::OrganizationSlug });
                 }
                 changed(connection)?;
-                let organization = organizations::get(connection, scope.organization, now)?;
+                let organization = organizations::get(connection, plans, scope.organization, now)?;
                 connection.act_as(Part::Api);
                 let api_key = keys::create(connection, &vault, &scope, &api_key, now)?;
                 Ok(Changed { org: scope.org, wake: Vec::new(), value: (organization, api_key) })
@@ -259,6 +264,7 @@ impl Registry for Embedded {
 fn begin(
     connection: &Connection,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     new: NewOrganization,
     now: Timestamp,
@@ -273,11 +279,11 @@ fn begin(
             mandrill_webhook_secret: Some(new.mandrill_webhook_secret),
             slug: None,
         };
-        organizations::update(connection, vault, by, tenant.organization, change, now)?;
+        organizations::update(connection, vault, plans, by, tenant.organization, change, now)?;
         connection.prepare_cached(BEGIN_AGAIN)?.execute([tenant.cell])?;
         return Ok((tenant.org, tenant.cell));
     }
-    let (Scope { org, .. }, _) = organizations::create(connection, vault, by, &new, now)?;
+    let (Scope { org, .. }, _) = organizations::create(connection, vault, plans, by, &new, now)?;
     let id = TenantId::new(now);
     let url = format!("{DIRECTORY}/{id}");
     connection.prepare_cached(INSERT)?.execute((id.to_bytes(), org, new.name, url, DATABASE_FILE))?;

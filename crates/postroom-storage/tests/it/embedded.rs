@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{EventId, Role, Secret};
 use postroom_storage::sqlite::{Mode, OpenError, Options, migrate, open, rotate_keys};
 use postroom_storage::{Error, Storage, SuperAdmin};
@@ -25,6 +26,7 @@ pub fn options(path: &Path, keys: &Secret, mode: Mode) -> Options {
         handoff: Arc::new(Lanes { room: AtomicI64::new(1_000_000), ..Lanes::default() }),
         dedupe_window: Duration::from_secs(7 * 24 * 3600),
         retention: Duration::from_secs(30 * 24 * 3600),
+        plans: PlanLimits::default(),
         default_attempt_timeout: Duration::from_secs(15),
         mode,
     }

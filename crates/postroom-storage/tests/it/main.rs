@@ -41,6 +41,7 @@ macro_rules! suite {
                 an_external_id_is_recorded_once_within_the_window,
                 one_of_many_concurrent_events_with_one_id_is_recorded,
                 the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_free,
+                the_limit_of_a_plan_is_as_the_server_was_opened_and_an_organization_s_own_stands_before_it,
                 the_events_of_one_request_are_recorded_all_or_none,
                 what_finds_no_room_in_memory_waits_in_storage,
                 a_crash_forgets_nothing_that_was_acknowledged,

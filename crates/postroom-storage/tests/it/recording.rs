@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use postroom_domain::organization::PlanLimits;
 use postroom_storage::api::EventFilter;
 use postroom_storage::platform::OrganizationChange;
 use postroom_storage::{Error, SuperAdmin};
 
-use crate::support::{Harness, Room, new_event, pattern};
+use crate::support::{Harness, Opening, Room, new_event, opening, pattern};
 
 pub async fn an_event_goes_to_every_endpoint_that_wants_it<H: Harness>() {
     let room = Room::<H>::new().await;
@@ -89,6 +90,37 @@ pub async fn the_monthly_limit_is_exact_under_concurrency_and_duplicates_are_fre
     assert!(room.try_send(&acme, "a", None).await.is_err(), "the count survives a restart");
     room.hands.forward(Duration::from_secs(10 * 24 * 3600));
     assert!(room.try_send(&acme, "a", None).await.is_ok(), "a new month begins");
+}
+
+pub async fn the_limit_of_a_plan_is_as_the_server_was_opened_and_an_organization_s_own_stands_before_it<H: Harness>() {
+    let room = Room::<H>::new().await;
+    let acme = room.organization("acme").await;
+    room.try_send(&acme, "a", None).await.unwrap();
+    room.storage.platform.close().await.unwrap();
+    let plans = PlanLimits { premium: Some(2), ..PlanLimits::default() };
+    let storage = room.harness.open(Opening { plans, ..opening(&room.hands, &room.lanes, &room.keys) }).await;
+    let room = Room { storage, ..room };
+    let shown = async || room.storage.platform.organization_of(&acme.scope).await.unwrap().webhook_limit;
+    assert_eq!(shown().await, Some(2));
+    room.try_send(&acme, "a", None).await.unwrap();
+    let refused_at = async |most| {
+        let refused = room.try_send(&acme, "a", None).await.unwrap_err();
+        assert!(matches!(refused, Error::LimitReached { limit, .. } if limit == most), "{refused:?}");
+    };
+    refused_at(2).await;
+
+    let set = async |webhook_limit| {
+        let change = OrganizationChange { webhook_limit: Some(webhook_limit), ..OrganizationChange::default() };
+        let (by, id) = (SuperAdmin::by_operator(), acme.organization.id);
+        let changed = room.storage.platform.organization_update(by, id, change, room.now()).await.unwrap();
+        assert_eq!(changed.webhook_limit, shown().await);
+        changed.webhook_limit
+    };
+    assert_eq!(set(Some(3)).await, Some(3));
+    room.try_send(&acme, "a", None).await.unwrap();
+    refused_at(3).await;
+    assert_eq!(set(None).await, Some(2));
+    refused_at(2).await;
 }
 
 pub async fn the_events_of_one_request_are_recorded_all_or_none<H: Harness>() {

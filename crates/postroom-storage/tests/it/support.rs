@@ -13,7 +13,7 @@ use postroom_domain::delivery::{AttemptError, DeadReason};
 use postroom_domain::endpoint::{EndpointSettings, EndpointUrl, SignatureScheme};
 use postroom_domain::event::{EventType, EventTypePattern, ExternalId};
 use postroom_domain::keyring::Keyring;
-use postroom_domain::organization::Plan;
+use postroom_domain::organization::{Plan, PlanLimits};
 use postroom_domain::source::SourceSettings;
 use postroom_domain::{AttemptId, Clock, DeliveryId, EventId, Secret, Timestamp};
 use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, PageRequest};
@@ -43,6 +43,7 @@ pub struct Opening {
     pub keyring: Keyring,
     pub dedupe_window: Duration,
     pub retention: Duration,
+    pub plans: PlanLimits,
 }
 
 /// The embedded engine.
@@ -82,6 +83,7 @@ impl Sqlite {
             handoff: opening.handoff,
             dedupe_window: opening.dedupe_window,
             retention: opening.retention,
+            plans: opening.plans,
             default_attempt_timeout: Duration::from_secs(15),
             mode: sqlite::Mode::Serve,
         }
@@ -155,6 +157,7 @@ pub fn options_at(url: &str, opening: Opening) -> postgres::Options {
         handoff: opening.handoff,
         dedupe_window: opening.dedupe_window,
         retention: opening.retention,
+        plans: opening.plans,
         default_attempt_timeout: Duration::from_secs(15),
         delivers: true,
         lease: Duration::from_secs(15),
@@ -411,6 +414,7 @@ pub fn opening(hands: &Hands, lanes: &Arc<Lanes>, keys: &Secret) -> Opening {
         keyring: Keyring::parse(keys).unwrap(),
         dedupe_window: Duration::from_secs(7 * 24 * 3600),
         retention: Duration::from_secs(30 * 24 * 3600),
+        plans: PlanLimits::default(),
     }
 }
 

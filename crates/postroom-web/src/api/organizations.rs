@@ -3,7 +3,7 @@
 use axum::Json as Body;
 use axum::extract::State;
 use http::StatusCode;
-use postroom_domain::organization::{self, Plan};
+use postroom_domain::organization::{self, Plan, WEBHOOK_LIMIT_MAX};
 use postroom_domain::{Invalid, OrganizationId, Secret, Timestamp};
 use postroom_storage::platform::{NewOrganization, Organization, OrganizationChange};
 use postroom_storage::{Scope, SuperAdmin};
@@ -19,8 +19,6 @@ use crate::problem::{Answer, Code, Problem};
 
 /// The longest Mandrill secret, in bytes.
 const SECRET_MAX: usize = 255;
-/// The largest monthly limit: more is the plan `premium`.
-const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 pub(super) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, replace, change, deactivate))
@@ -59,11 +57,11 @@ pub(super) struct OrganizationJson {
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "only for the document: the domain's enum is what is read and written")]
 pub(super) enum PlanName {
-    /// 1,000.
+    /// 1,000, if the settings say nothing else.
     Free,
-    /// 50,000.
+    /// 50,000, if they say nothing else.
     Starter,
-    /// No limit.
+    /// No limit, if they say nothing else.
     Premium,
 }
 
@@ -189,8 +187,8 @@ pub(super) fn plan(errors: &mut Errors, text: &str) -> Option<Plan> {
 }
 
 fn webhook_limit(errors: &mut Errors, limit: u64) -> Option<u64> {
-    let fits = (limit <= LIMIT_MAX).then_some(limit);
-    errors.take("webhook_limit", fits.ok_or_else(|| Invalid::new("out_of_range", format!("0 to {LIMIT_MAX}"))))
+    let fits = (limit <= WEBHOOK_LIMIT_MAX).then_some(limit);
+    errors.take("webhook_limit", fits.ok_or_else(|| Invalid::new("out_of_range", format!("0 to {WEBHOOK_LIMIT_MAX}"))))
 }
 
 fn mandrill_secret(errors: &mut Errors, secret: Secret) -> Option<Secret> {

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postroom_domain::delivery::DeadReason;
 use postroom_domain::egress::Policy;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
 use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
@@ -95,6 +96,7 @@ impl Place {
                 handoff,
                 dedupe_window,
                 retention,
+                plans: PlanLimits::default(),
                 default_attempt_timeout,
                 mode: sqlite::Mode::Serve,
             })
@@ -110,6 +112,7 @@ impl Place {
                     delivers: true,
                     dedupe_window,
                     retention,
+                    plans: PlanLimits::default(),
                     default_attempt_timeout,
                     lease: Duration::from_secs(15),
                     mode: postgres::Mode::Serve,

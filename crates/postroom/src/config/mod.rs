@@ -19,6 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use postroom_domain::Secret;
 use postroom_domain::delivery::RetrySchedule;
+use postroom_domain::organization::PlanLimits;
 use url::Url;
 
 pub use database::{Database, Postgres, Roles};
@@ -58,6 +59,8 @@ pub struct Config {
     pub dedupe_window: Duration,
     /// How long events are kept.
     pub retention: Duration,
+    /// How many events a month each plan has.
+    pub plans: PlanLimits,
 }
 
 /// A setting as it is in force, for people: secrets are masked.
@@ -156,6 +159,11 @@ fn check(layers: &mut Layers) -> Config {
         allow_private_networks: take(layers, "allow_private_networks", "", parse::networks),
         dedupe_window: days(take(layers, "dedupe_days", "7", |text| parse::whole_number(text, 1..=365, "days"))),
         retention: days(take(layers, "retention_days", "30", |text| parse::whole_number(text, 1..=3650, "days"))),
+        plans: PlanLimits {
+            free: take(layers, "free_webhook_limit", "1000", parse::webhook_limit),
+            starter: take(layers, "starter_webhook_limit", "50000", parse::webhook_limit),
+            premium: take(layers, "premium_webhook_limit", "none", parse::webhook_limit),
+        },
     };
     mail::check(layers, &config);
     for network in config.allow_private_networks.iter().filter(|network| network.prefix_len() == 0) {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use postroom_domain::Secret;
 use postroom_domain::delivery::RetrySchedule;
 use postroom_domain::keyring::Keyring;
+use postroom_domain::organization::WEBHOOK_LIMIT_MAX;
 use postroom_storage::postgres::DatabaseUrl;
 use url::Url;
 
@@ -33,6 +34,22 @@ pub(super) fn whole_number(text: &str, range: RangeInclusive<u64>, unit: &str) -
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
         format!("{:?} is not a whole number of {unit} from {} to {}", printable(text), range.start(), range.end())
     })
+}
+
+/// Events a month of a plan.
+pub(super) fn webhook_limit(text: &str) -> Parsed<Option<u64>> {
+    match text {
+        "none" => Ok(None),
+        "0" => {
+            Err("is 0, with which nothing is accepted: give 1 or more, or none for no limit; an organization that may \
+                    send nothing is switched off, or has a limit of its own"
+                .to_owned())
+        }
+        _ => match whole_number(text, 1..=WEBHOOK_LIMIT_MAX, "events a month") {
+            Ok(limit) => Ok(Some(limit)),
+            Err(wrong) => Err(format!("{wrong}, nor none (no limit)")),
+        },
+    }
 }
 
 pub(super) fn body_bytes(text: &str) -> Parsed<usize> {

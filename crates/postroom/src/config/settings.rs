@@ -100,6 +100,14 @@ settings! {
         dedupe_days = "7",
         /// Events, deliveries and attempts older than this many days are deleted, in bounded steps (1 to 3650).
         retention_days = "30",
+        /// Events that an organization of the plan free may have accepted in a calendar month (UTC), unless it has a limit
+        /// of its own: 1 to 1000000000000, or none. At the limit events are answered 429 until the month is over. Every
+        /// process of an installation must have the same.
+        free_webhook_limit = "1000",
+        /// The same for the plan starter.
+        starter_webhook_limit = "50000",
+        /// The same for the plan premium.
+        premium_webhook_limit = "none",
         /// Which parts this process runs, separated by commas: receiver (`/in/...`), api (`/v1/...`), worker (deliveries
         /// and upkeep). On PostgreSQL every process may run other parts, as long as some run each; the embedded engine
         /// has one process, which runs all.

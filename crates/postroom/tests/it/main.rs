@@ -43,6 +43,7 @@ macro_rules! suite {
                 an_accepted_event_survives_a_kill_before_its_delivery,
                 on_sigterm_an_attempt_under_way_ends_and_the_exit_code_is_0,
                 a_second_signal_ends_it_at_once,
+                the_limits_of_plans_are_settings_and_an_organization_s_own_stands_before_them,
                 health_and_metrics_are_there_and_the_log_is_json_without_secrets,
                 an_idle_server_is_small_and_uses_no_processor,
             ],

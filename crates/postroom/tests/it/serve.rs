@@ -102,6 +102,38 @@ pub fn a_second_signal_ends_it_at_once(engine: Engine) {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
+pub fn the_limits_of_plans_are_settings_and_an_organization_s_own_stands_before_them(engine: Engine) {
+    let limits = [("POSTROOM_FREE_WEBHOOK_LIMIT", "2"), ("POSTROOM_STARTER_WEBHOOK_LIMIT", "none")];
+    let server = Server::start_with(engine, &limits);
+    let tenants = format!("{}/v1/tenants", server.url);
+    let (_, made) = post(&tenants, ADMIN_TOKEN, &json!({ "name": "Acme", "plan": "free" }));
+    assert_eq!(made["organization"]["webhook_limit"], 2, "{made}");
+    let key = made["api_key"]["secret"].as_str().unwrap();
+    let events = format!("{}/v1/events", server.url);
+    let send = || post(&events, key, &json!({ "type": "a.b", "data": {} }));
+    let organization = format!("{}/v1/organizations/{}", server.url, made["organization"]["id"].as_str().unwrap());
+    let change = |body: serde_json::Value| {
+        let headers = bearer(ADMIN_TOKEN);
+        let (status, _, answer) = request("PATCH", &organization, &headers, body.to_string().as_bytes());
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        serde_json::from_slice::<serde_json::Value>(&answer).unwrap()["webhook_limit"].clone()
+    };
+    let full = |limit: u64| {
+        let (status, refused) = send();
+        assert_eq!((status, &refused["code"]), (429, &json!("webhook_limit_reached")), "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains(&limit.to_string()), "{refused}");
+    };
+    assert_eq!([send().0, send().0], [202, 202]);
+    full(2);
+    assert_eq!(change(json!({ "webhook_limit": 3 })), 3);
+    assert_eq!(send().0, 202);
+    full(3);
+    assert_eq!(change(json!({ "plan": "starter" })), 3, "its own stays");
+    full(3);
+    assert_eq!(change(json!({ "webhook_limit": null })), json!(null));
+    assert_eq!(send().0, 202);
+}
+
 #[test]
 fn it_does_not_start_where_it_cannot_serve_and_says_what_to_do() {
     let server = Server::start(Engine::Embedded);

@@ -8,7 +8,6 @@ use super::place::{Place, quoted};
 use super::registry::{BY_ORG, BY_SLUG, tenant};
 use crate::api::ApiKeyView;
 use crate::cells::registry::TenantRow;
-use crate::engine::vault::Vault;
 use crate::error::Unique;
 use crate::platform::{NewTenant, Organization, OrganizationChange};
 use crate::postgres::configuration::{keys, organizations};
@@ -16,7 +15,7 @@ use crate::postgres::convert::{at, get, uuid};
 use crate::postgres::migrate::{NEWEST, Owner};
 use crate::postgres::open::OpenError;
 use crate::postgres::pool::{Transaction, bind};
-use crate::postgres::{DatabaseUrl, Options, Postgres};
+use crate::postgres::{DatabaseUrl, Engine, Options, Postgres};
 use crate::{Error, Result, Scope, SuperAdmin};
 
 const MAY_CREATE: &str = "select rolname::text, rolcreatedb or rolsuper from pg_roles where rolname = current_user";
@@ -64,7 +63,15 @@ impl Postgres {
         let login = DatabaseUrl::parse(url).map_err(super::unavailable)?.user().to_owned();
         let transaction = self.0.pools.platform.begin_unscoped().await?;
         let inserted = async {
-            let made = organizations::create(&transaction, &self.0.vault, by, new.organization.clone(), now).await?;
+            let made = organizations::create(
+                &transaction,
+                &self.0.vault,
+                self.0.options.plans,
+                by,
+                new.organization.clone(),
+                now,
+            )
+            .await?;
             let (org, slug) = (made.0.org, new.organization.slug.as_str());
             let (id, url, now) = (uuid(id.to_bytes()), place.url(), at(now));
             transaction.execute(INSERT, bind![id, org, slug, url, place.database(), login, now]).await?;
@@ -86,7 +93,16 @@ impl Postgres {
             }
             transaction.execute(AGAIN, bind![i64::from(found.cell)]).await?;
             let change = as_asked(new);
-            organizations::update(&transaction, &self.0.vault, by, found.organization, change, now).await?;
+            organizations::update(
+                &transaction,
+                &self.0.vault,
+                self.0.options.plans,
+                by,
+                found.organization,
+                change,
+                now,
+            )
+            .await?;
             tenant(&transaction.expect("tenant", BY_ORG, bind![found.org]).await?)
         }
         .await;
@@ -108,7 +124,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<(Organization, ApiKeyView)> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let finished = finish(&transaction, &self.0.vault, tenant, scope, new, now).await;
+        let finished = finish(&transaction, &self.0, tenant, scope, new, now).await;
         self.shown(transaction.finish(finished).await).await
     }
 }
@@ -141,7 +157,7 @@ pub(in crate::postgres) async fn create(owner_url: &Secret, database: &str) -> R
 
 async fn finish(
     transaction: &Transaction,
-    vault: &Vault,
+    engine: &Engine,
     tenant: &TenantRow,
     scope: &Scope,
     new: &NewTenant,
@@ -152,8 +168,8 @@ async fn finish(
         return Err(taken());
     }
     transaction.enter(tenant.org).await?;
-    let key = keys::create(transaction, vault, scope, new.api_key.clone(), now).await?;
-    Ok((organizations::get_view(transaction, tenant.org, now).await?, key))
+    let key = keys::create(transaction, &engine.vault, scope, new.api_key.clone(), now).await?;
+    Ok((organizations::get_view(transaction, engine.options.plans, tenant.org, now).await?, key))
 }
 
 /// The organization as it was asked for the last time.

@@ -1,5 +1,6 @@
 //! Organizations.
 
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
 use tokio_postgres::Row;
 
@@ -9,7 +10,6 @@ use crate::audit::Action;
 use crate::engine::audit::{self, Act};
 use crate::engine::configured::MANDRILL;
 use crate::engine::page;
-use crate::engine::rows::monthly_limit;
 use crate::engine::vault::Vault;
 use crate::platform::{NewOrganization, NewTenant, Organization, OrganizationChange, Tenant};
 use crate::postgres::Postgres;
@@ -79,7 +79,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Tenant> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let made = create_tenant(&transaction, &self.0.vault, &by, new, now).await;
+        let made = create_tenant(&transaction, &self.0.vault, self.0.options.plans, &by, new, now).await;
         self.shown(transaction.finish(made).await).await
     }
 
@@ -90,7 +90,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Organization> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let made = create(&transaction, &self.0.vault, &by, new, now).await;
+        let made = create(&transaction, &self.0.vault, self.0.options.plans, &by, new, now).await;
         self.shown(transaction.finish(made.map(|(_, organization)| organization)).await).await
     }
 
@@ -99,7 +99,7 @@ impl Postgres {
         let month = at(self.now().month().0);
         let connection = self.0.pools.platform.connection().await?;
         let rows = connection.query(PAGE, bind![after.map(uuid), month, most]).await?;
-        let found = rows.iter().map(view).collect::<Result<_>>()?;
+        let found = rows.iter().map(|row| view(row, self.0.options.plans)).collect::<Result<_>>()?;
         Ok(page::cut(&request, found, |organization: &Organization| organization.id.to_bytes()))
     }
 
@@ -107,7 +107,7 @@ impl Postgres {
         let month = at(self.now().month().0);
         let connection = self.0.pools.platform.connection().await?;
         let row = connection.query_one(BY_ID, bind![uuid(id.to_bytes()), month]).await?;
-        view(&row.ok_or(crate::Error::NotFound { kind: "organization" })?)
+        view(&row.ok_or(crate::Error::NotFound { kind: "organization" })?, self.0.options.plans)
     }
 
     pub(in crate::postgres) async fn change_organization(
@@ -118,13 +118,13 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Organization> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let changed = update(&transaction, &self.0.vault, by, id, change, now).await;
+        let changed = update(&transaction, &self.0.vault, self.0.options.plans, by, id, change, now).await;
         self.shown(transaction.finish(changed).await).await
     }
 
     pub(in crate::postgres) async fn own_organization(&self, scope: &Scope) -> Result<Organization> {
         let desk = self.desk(scope.org).await?;
-        let found = get_view(&desk.transaction, scope.org, self.now()).await;
+        let found = get_view(&desk.transaction, self.0.options.plans, scope.org, self.now()).await;
         desk.end(found).await
     }
 
@@ -135,7 +135,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Organization> {
         let desk = self.desk(scope.org).await?;
-        let renamed = rename(&desk.transaction, &self.0.vault, scope, &name, now).await;
+        let renamed = rename(&desk.transaction, &self.0.vault, self.0.options.plans, scope, &name, now).await;
         desk.end(renamed).await
     }
 }
@@ -143,11 +143,12 @@ impl Postgres {
 async fn create_tenant(
     transaction: &Transaction,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     new: NewTenant,
     now: Timestamp,
 ) -> Result<Tenant> {
-    let (scope, organization) = create(transaction, vault, by, new.organization, now).await?;
+    let (scope, organization) = create(transaction, vault, plans, by, new.organization, now).await?;
     let api_key = super::keys::create(transaction, vault, &scope, new.api_key, now).await?;
     let endpoint = match new.endpoint {
         Some(endpoint) => Some(super::endpoints::create(transaction, vault, &scope, endpoint, now).await?),
@@ -160,6 +161,7 @@ async fn create_tenant(
 pub(in crate::postgres) async fn create(
     transaction: &Transaction,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     new: NewOrganization,
     now: Timestamp,
@@ -191,7 +193,7 @@ pub(in crate::postgres) async fn create(
     if secret.is_some() {
         imply_source(transaction, org, now).await?;
     }
-    let organization = get_view(transaction, org, now).await?;
+    let organization = get_view(transaction, plans, org, now).await?;
     let act = Act::on(Action::OrganizationCreated, id).to(audit::of_organization(&organization));
     write(transaction, vault, by.acting_in(org), act, now).await?;
     let slug = new.slug.as_str().into();
@@ -203,6 +205,7 @@ pub(in crate::postgres) async fn create(
 pub(in crate::postgres) async fn update(
     transaction: &Transaction,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     id: OrganizationId,
     change: OrganizationChange,
@@ -211,7 +214,7 @@ pub(in crate::postgres) async fn update(
     let row = transaction.expect("organization", TO_CHANGE, bind![uuid(id.to_bytes())]).await?;
     let org: i64 = get(&row, 0)?;
     transaction.enter(org).await?;
-    let before = audit::of_organization(&get_view(transaction, org, now).await?);
+    let before = audit::of_organization(&get_view(transaction, plans, org, now).await?);
     let slug = change.slug.map_or_else(|| get(&row, 1), Ok)?;
     let name = change.name.map_or_else(|| get(&row, 2), Ok)?;
     let plan = change.plan.map_or_else(|| word(&row, 3), Ok)?;
@@ -228,7 +231,7 @@ pub(in crate::postgres) async fn update(
     if let Some(secret) = change.mandrill_webhook_secret {
         set_mandrill(transaction, vault, org, id, secret.as_ref(), now).await?;
     }
-    let organization = get_view(transaction, org, now).await?;
+    let organization = get_view(transaction, plans, org, now).await?;
     let act = Act::on(Action::OrganizationUpdated, id)
         .from(before)
         .to(audit::of_organization(&organization))
@@ -240,13 +243,14 @@ pub(in crate::postgres) async fn update(
 async fn rename(
     transaction: &Transaction,
     vault: &Vault,
+    plans: PlanLimits,
     scope: &Scope,
     name: &str,
     now: Timestamp,
 ) -> Result<Organization> {
-    let before = get_view(transaction, scope.org, now).await?;
+    let before = get_view(transaction, plans, scope.org, now).await?;
     transaction.execute(RENAME, bind![scope.org, name, at(now)]).await?;
-    let organization = get_view(transaction, scope.org, now).await?;
+    let organization = get_view(transaction, plans, scope.org, now).await?;
     let act = Act::on(Action::OrganizationUpdated, scope.organization)
         .from(audit::of_organization(&before))
         .to(audit::of_organization(&organization));
@@ -288,12 +292,17 @@ async fn imply_source(transaction: &Transaction, org: i64, now: Timestamp) -> Re
     Ok(())
 }
 
-pub(in crate::postgres) async fn get_view(transaction: &Transaction, org: i64, now: Timestamp) -> Result<Organization> {
+pub(in crate::postgres) async fn get_view(
+    transaction: &Transaction,
+    plans: PlanLimits,
+    org: i64,
+    now: Timestamp,
+) -> Result<Organization> {
     let row = transaction.expect("organization", BY_NUMBER, bind![org, at(now.month().0)]).await?;
-    view(&row)
+    view(&row, plans)
 }
 
-fn view(row: &Row) -> Result<Organization> {
+fn view(row: &Row, plans: PlanLimits) -> Result<Organization> {
     let plan = word(row, 4)?;
     let own: Option<i64> = get(row, 5)?;
     Ok(Organization {
@@ -301,7 +310,7 @@ fn view(row: &Row) -> Result<Organization> {
         slug: get(row, 2)?,
         name: get(row, 3)?,
         plan,
-        webhook_limit: monthly_limit(plan, own.map(i64::cast_unsigned)),
+        webhook_limit: plans.of(plan, own.map(i64::cast_unsigned)),
         webhook_count: get::<i64>(row, 10)?.cast_unsigned(),
         is_active: get(row, 6)?,
         has_mandrill_webhook_secret: get(row, 7)?,

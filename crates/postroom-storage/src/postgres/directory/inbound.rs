@@ -7,12 +7,13 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{Clock, OrganizationId, SourceId, Timestamp};
 use tokio_postgres::Row;
 
 use super::grouped_by;
 use crate::engine::configured::{active, mandrill_secret, verifier, wanting};
-use crate::engine::rows::{SecretRow, SecretsOf, SourceRow, monthly_limit};
+use crate::engine::rows::{SecretRow, SecretsOf, SourceRow};
 use crate::engine::vault::Vault;
 use crate::postgres::convert::{at, get, id, json, json_or_none, word};
 use crate::postgres::pool::{Pool, Transaction, bind};
@@ -105,6 +106,7 @@ pub(in crate::postgres) struct Inbound {
     pool: Pool,
     vault: Arc<Vault>,
     clock: Clock,
+    plans: PlanLimits,
     known: RwLock<Known>,
 }
 
@@ -130,8 +132,8 @@ impl Known {
 }
 
 impl Inbound {
-    pub(super) fn new(pool: Pool, vault: Arc<Vault>, clock: Clock) -> Self {
-        Self { pool, vault, clock, known: RwLock::default() }
+    pub(super) fn new(pool: Pool, vault: Arc<Vault>, clock: Clock, plans: PlanLimits) -> Self {
+        Self { pool, vault, clock, plans, known: RwLock::default() }
     }
 
     /// An organization by its number.
@@ -164,7 +166,7 @@ impl Inbound {
         let mut secrets = grouped_by(&secrets, 1, SecretRow::read)?;
         let mut entries = Vec::with_capacity(organizations.len());
         for row in &organizations {
-            let organization = Organization::read(row)?;
+            let organization = Organization::read(row, self.plans)?;
             let sources = sources.remove(&organization.org).unwrap_or_default();
             let routes = routes.remove(&organization.org).unwrap_or_default();
             entries.push(self.entry_of(&organization, sources, &mut secrets, routes, now));
@@ -261,13 +263,13 @@ struct Organization {
 }
 
 impl Organization {
-    fn read(row: &Row) -> Result<Self> {
+    fn read(row: &Row, plans: PlanLimits) -> Result<Self> {
         let own: Option<i64> = get(row, 4)?;
         Ok(Self {
             org: get(row, 0)?,
             id: OrganizationId::from_bytes(id(row, 1)?),
             slug: get::<&str>(row, 2)?.into(),
-            limit: monthly_limit(word(row, 3)?, own.map(i64::cast_unsigned)),
+            limit: plans.of(word(row, 3)?, own.map(i64::cast_unsigned)),
             is_active: get(row, 5)?,
             mandrill_secret: get(row, 6)?,
         })

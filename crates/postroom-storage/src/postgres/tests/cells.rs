@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postroom_domain::api_key::{self, KeyScope};
 use postroom_domain::keyring::Keyring;
-use postroom_domain::organization::Plan;
+use postroom_domain::organization::{Plan, PlanLimits};
 use postroom_domain::{Clock, Secret, Timestamp};
 use postroom_testkit::postgres::{APP_ROLE, OWNER_ROLE, connect};
 
@@ -61,6 +61,7 @@ impl Nodes {
             handoff: Arc::new(Elsewhere),
             dedupe_window: Duration::from_secs(7 * 24 * 3600),
             retention: Duration::from_secs(30 * 24 * 3600),
+            plans: PlanLimits::default(),
             default_attempt_timeout: Duration::from_secs(15),
             delivers: true,
             lease: Duration::from_secs(15),

@@ -1,5 +1,6 @@
 //! Organizations.
 
+use postroom_domain::organization::PlanLimits;
 use postroom_domain::{OrganizationId, Secret, SourceId, Timestamp};
 use rusqlite::params;
 
@@ -72,6 +73,7 @@ const UPDATE_COPY: &str = "update organization set slug = ?2, name = ?3, plan = 
 pub(in crate::sqlite) fn create(
     connection: &Connection,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     new: &NewOrganization,
     now: Timestamp,
@@ -99,7 +101,7 @@ pub(in crate::sqlite) fn create(
     if new.mandrill_webhook_secret.is_some() {
         imply_source(connection, org, now)?;
     }
-    let organization = get(connection, id, now)?;
+    let organization = get(connection, plans, id, now)?;
     let act = Act::on(Action::OrganizationCreated, id).to(audit::of_organization(&organization));
     write(connection, vault, by.acting_in(org), act, now)?;
     let slug = organization.slug.as_str().into();
@@ -108,39 +110,51 @@ pub(in crate::sqlite) fn create(
 }
 
 /// One organization.
-pub(in crate::sqlite) fn get(connection: &Connection, id: OrganizationId, now: Timestamp) -> Result<Organization> {
+pub(in crate::sqlite) fn get(
+    connection: &Connection,
+    plans: PlanLimits,
+    id: OrganizationId,
+    now: Timestamp,
+) -> Result<Organization> {
     let row = rows::expect("organization", connection, BY_ID, &[&id.to_bytes()], OrganizationRow::read)?;
-    view(connection, row, now)
+    view(connection, plans, row, now)
 }
 
 /// The organization of a scope.
-pub(in crate::sqlite) fn of_scope(connection: &Connection, scope: &Scope, now: Timestamp) -> Result<Organization> {
+pub(in crate::sqlite) fn of_scope(
+    connection: &Connection,
+    plans: PlanLimits,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Organization> {
     let row = rows::expect("organization", connection, BY_KEY, &[&scope.org], OrganizationRow::read)?;
-    view(connection, row, now)
+    view(connection, plans, row, now)
 }
 
 /// The organizations after a place, newest first.
 pub(in crate::sqlite) fn list(
     connection: &Connection,
+    plans: PlanLimits,
     after: Option<[u8; 16]>,
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Organization>> {
     let rows = rows::all(connection, PAGE, &[&after, &limit], OrganizationRow::read)?;
-    rows.into_iter().map(|row| view(connection, row, now)).collect()
+    rows.into_iter().map(|row| view(connection, plans, row, now)).collect()
 }
 
 /// Changes what is `Some`; answers with its key, too.
 pub(in crate::sqlite) fn update(
     connection: &Connection,
     vault: &Vault,
+    plans: PlanLimits,
     by: &SuperAdmin,
     id: OrganizationId,
     change: OrganizationChange,
     now: Timestamp,
 ) -> Result<(i64, Organization)> {
     let row = rows::expect("organization", connection, BY_ID, &[&id.to_bytes()], OrganizationRow::read)?;
-    let before = audit::of_organization(&get(connection, id, now)?);
+    let before = audit::of_organization(&get(connection, plans, id, now)?);
     connection
         .prepare_cached(UPDATE)?
         .execute(params![
@@ -159,7 +173,7 @@ pub(in crate::sqlite) fn update(
     }
     // If it has a database of its own, that has to know.
     tenants::changed(connection)?;
-    let organization = get(connection, id, now)?;
+    let organization = get(connection, plans, id, now)?;
     let act = Act::on(Action::OrganizationUpdated, id)
         .from(before)
         .to(audit::of_organization(&organization))
@@ -246,11 +260,11 @@ fn imply_source(connection: &Connection, org: i64, now: Timestamp) -> Result<()>
     Ok(())
 }
 
-fn view(connection: &Connection, row: OrganizationRow, now: Timestamp) -> Result<Organization> {
+fn view(connection: &Connection, plans: PlanLimits, row: OrganizationRow, now: Timestamp) -> Result<Organization> {
     let (month, _) = now.month();
     Ok(Organization {
         id: row.id,
-        webhook_limit: row.limit(),
+        webhook_limit: plans.of(row.plan, row.webhook_limit),
         webhook_count: usage::stored(connection, row.org, month.as_millis())?,
         name: row.name,
         slug: row.slug,

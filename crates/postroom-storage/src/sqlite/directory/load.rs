@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicI64;
 
 use postroom_domain::api_key::KeyHash;
 use postroom_domain::endpoint::Subscription;
-use postroom_domain::organization::Plan;
+use postroom_domain::organization::{Plan, PlanLimits};
 use postroom_domain::{ApiKeyId, OrganizationId, Secret, SessionId, Timestamp, UserId};
 use rusqlite::Row;
 
@@ -84,6 +84,7 @@ pub(super) fn sessions(connection: &mut Connection, org: i64, now: Timestamp) ->
 pub(super) fn entry(
     connection: &mut Connection,
     vault: &Vault,
+    plans: PlanLimits,
     org: i64,
     before: Option<&Entry>,
     now: Timestamp,
@@ -99,7 +100,7 @@ pub(super) fn entry(
     snapshot.act_as(Part::Receiver);
     let (limit, mandrill) = rows::expect("organization", &snapshot, INTAKE, &[&org], |row| {
         let (plan, limit): (Plan, Option<u64>) = (word(row, 0)?, row.get(1)?);
-        Ok((limit.or_else(|| plan.webhook_limit()), row.get::<_, Option<Vec<u8>>>(2)?))
+        Ok((plans.of(plan, limit), row.get::<_, Option<Vec<u8>>>(2)?))
     })?;
     let mandrill = mandrill.map(|sealed| mandrill_secret(owner.id, vault, &sealed));
     let scope = Scope {

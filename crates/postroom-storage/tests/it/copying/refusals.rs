@@ -103,6 +103,7 @@ impl Refusal for Sqlite {
             handoff: opening.handoff,
             dedupe_window: opening.dedupe_window,
             retention: opening.retention,
+            plans: opening.plans,
             default_attempt_timeout: Duration::from_secs(15),
             mode: Mode::Serve,
         };
