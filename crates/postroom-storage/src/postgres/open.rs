@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use postroom_domain::keyring::{Keyring, KeyringError};
 use postroom_domain::{OrganizationId, Secret};
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::convert::get;
@@ -251,6 +252,15 @@ impl OpenError {
         match self {
             Self::ReadOnly | Self::Busy(_) => true,
             Self::Database(error) => !causes(error.as_ref()).filter_map(|error| error.downcast_ref()).any(refused),
+            _ => false,
+        }
+    }
+
+    /// Whether there is no database of that name.
+    pub(super) fn is_of_no_database(&self) -> bool {
+        let code = |error: &tokio_postgres::Error| error.code() == Some(&SqlState::INVALID_CATALOG_NAME);
+        match self {
+            Self::Database(error) => causes(error.as_ref()).filter_map(|error| error.downcast_ref()).any(code),
             _ => false,
         }
     }

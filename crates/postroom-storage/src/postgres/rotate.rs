@@ -128,14 +128,15 @@ pub async fn rotate_keys(
     let total = count_values(&shared).await?;
     let mut walk = Walk { keyring, progress, total, seen: 0, sealed: 0 };
     let mut failed = None;
-    for database in tenants.iter().filter(|database| database.is_complete()) {
-        let rotated = async {
+    for database in &tenants {
+        // Also where the making has stopped half way: what it left is opened by whoever goes on with it.
+        let rotated = database.run((), async {
             let owner = enter(database.owner_url(), keyring).await?;
             owner.become_keys().await?;
             walk.total += count_values(&owner).await?;
             walk.rotate(owner).await
-        };
-        failed = failed.or(rotated.await.err().map(|error| database.wrap(error)));
+        });
+        failed = failed.or(rotated.await.err());
     }
     match failed {
         Some(error) => Err(error),

@@ -49,13 +49,20 @@ impl Database {
         &self.owner_url
     }
 
-    /// Whether its making was finished.
-    pub(in crate::postgres) fn is_complete(&self) -> bool {
-        self.is_complete
+    /// Does something in this database; `nothing` comes of it where the database is still to be made.
+    pub(in crate::postgres) async fn run<T>(
+        &self,
+        nothing: T,
+        run: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        match run.await {
+            Err(error) if !self.is_complete && error.is_of_no_database() => Ok(nothing),
+            done => done.map_err(|error| self.wrap(error)),
+        }
     }
 
     /// The error as one of this database.
-    pub(in crate::postgres) fn wrap(&self, error: OpenError) -> OpenError {
+    fn wrap(&self, error: OpenError) -> OpenError {
         match self.organization {
             None => error,
             Some(organization) => OpenError::Tenant { organization, source: Box::new(error) },
@@ -115,8 +122,7 @@ pub async fn status_all(
     let tenants = futures_util::stream::iter(all_tenants(owner_url, url).await?);
     let mut steps = tenants
         .map(async |database| {
-            let found = if database.is_complete { status(&database.owner_url).await } else { Ok(unfinished()) };
-            let found = found.map_err(|error| database.wrap(error));
+            let found = database.run(unfinished(), status(&database.owner_url)).await;
             (database, found)
         })
         .buffered(AT_ONCE);
@@ -145,15 +151,13 @@ pub async fn up_all(
     let tenants = futures_util::stream::iter(all_tenants(owner_url, url).await?);
     let mut done = tenants
         .map(async |database| {
-            if !database.is_complete {
-                return (database, Ok(Migrated { applied: Vec::new(), advice: Vec::new() }));
-            }
-            let done = async {
+            let nothing = Migrated { applied: Vec::new(), advice: Vec::new() };
+            let done = database.run(nothing, async {
                 let migrated = up(&database.owner_url, logins).await?;
                 note(owner_url, database.cell, NEWEST).await?;
                 Ok(migrated)
-            };
-            let done = done.await.map_err(|error| database.wrap(error));
+            });
+            let done = done.await;
             (database, done)
         })
         .buffered(AT_ONCE);
@@ -181,15 +185,14 @@ pub async fn down_all(
         return Err(OpenError::HasTenants(found.len()));
     }
     let mut all_went = true;
-    let tenants = futures_util::stream::iter(found.into_iter().filter(|database| database.is_complete));
-    let mut done = tenants
+    let mut done = futures_util::stream::iter(found)
         .map(async |database| {
-            let done = async {
+            let done = database.run(None, async {
                 let taken_back = down_from(&database.owner_url, newest).await?;
                 note(owner_url, database.cell, newest.saturating_sub(1)).await?;
                 Ok(taken_back)
-            };
-            let done = done.await.map_err(|error| database.wrap(error));
+            });
+            let done = done.await;
             (database, done)
         })
         .buffered(AT_ONCE);
