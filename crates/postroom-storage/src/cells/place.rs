@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Cells;
-use super::keys::CellHandoff;
+use super::keys::{CellHandoff, outside};
 use super::registry::{CellUpkeep, TenantRow};
 use crate::error::TenantUnavailable;
 use crate::{Error, Result, Storage};
@@ -25,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const OPENING: Duration = Duration::from_secs(30);
 /// A cell that could not be opened is not tried again by a call before this.
 const FAILED_WAIT: Duration = Duration::from_secs(1);
+/// How long delivery waits for a cell to say at which endpoints something waits.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// A cell that gave delivery no answer is not asked again before this.
+const SILENT: Duration = Duration::from_secs(5);
+/// At how many endpoints delivery looks at once when a cell is opened; at the others with its walk.
+const HEADS: usize = 1_000;
 /// How often it is said that something is wrong with a cell.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -39,6 +45,8 @@ pub(super) struct Place {
     pub(super) was_unavailable: AtomicBool,
     /// When it was last said what is wrong with it.
     said: Mutex<Option<Instant>>,
+    /// When delivery last got no answer.
+    silent: Mutex<Option<Instant>>,
 }
 
 enum State {
@@ -98,6 +106,7 @@ impl Place {
             row: Mutex::new(row),
             was_unavailable: AtomicBool::new(false),
             said: Mutex::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -203,10 +212,35 @@ impl Place {
         drop(state);
         let (place, cells) = (self.clone(), cells.clone());
         tokio::spawn(async move {
-            place.open(cells).await;
+            place.clone().open(cells.clone()).await;
             drop(done);
+            place.announce(&cells).await;
         });
         Ok(Found::Moving(moved))
+    }
+
+    /// Delivery looks at what waits in a cell that was opened, and need not wait for its walk.
+    async fn announce(&self, cells: &Cells) {
+        let Some(open) = self.opened().filter(|_| cells.delivers) else { return };
+        let heads = self.answer(ANSWER, open.worker.pending_heads(None, HEADS)).await;
+        let endpoints = heads.into_iter().flatten().map(|(endpoint, _)| outside(self.cell, endpoint));
+        endpoints.for_each(|endpoint| cells.handoff.wake(endpoint));
+    }
+
+    /// What an open cell answers delivery. Nobody else's deliveries wait for one that says nothing: it is not asked again
+    /// for a while, and then by the walk.
+    pub(super) async fn answer<T>(&self, within: Duration, asked: impl Future<Output = Result<T>>) -> Option<T> {
+        if self.silent.lock().is_some_and(|at| at.elapsed() < SILENT) {
+            return None;
+        }
+        let reason = match tokio::time::timeout(within, asked).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.chain(),
+            Err(_) => format!("no answer within {} s", within.as_secs()),
+        };
+        *self.silent.lock() = Some(Instant::now());
+        self.say("does not tell which deliveries wait", &reason);
+        None
     }
 
     /// Opens it, and puts what came of that in place.
@@ -220,6 +254,7 @@ impl Place {
         };
         let state = match opened {
             Ok(open) => {
+                *self.silent.lock() = None;
                 if self.said.lock().take().is_some() {
                     info!(organization.id = %self.organization, "the database of {} is available again", self.organization);
                 }

@@ -8,13 +8,13 @@ use postroom_domain::Timestamp;
 use tracing::debug;
 
 use crate::cells::keys::{cell_of, delivery_inside, inside, outside};
-use crate::cells::place::Place;
+use crate::cells::place::{ANSWER, Place};
 use crate::cells::{Engine, Router};
 use crate::worker::{DeliveryKey, Due, Endpoint, EndpointKey, Settlement, Transition, Worker};
 use crate::{Error, Result};
 
-/// How long the walk over waiting deliveries waits for one cell.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for the waiting deliveries of one endpoint, which come with their payloads.
+const PAYLOADS: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Worker for Router {
@@ -70,19 +70,13 @@ impl Worker for Router {
             let Some(open) = place.opened() else { continue };
             let after = after.filter(|_| place.cell == first).map(inside);
             let asked = open.worker.pending_heads(after, limit - heads.len());
-            match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(Ok(found)) => {
-                    heads.extend(found.into_iter().map(|(endpoint, due)| (outside(place.cell, endpoint), due)))
-                }
-                Ok(Err(error)) => {
-                    debug!(organization.id = %place.organization, error = %error.chain(), "deliveries could not be looked up")
-                }
-                Err(_) => debug!(organization.id = %place.organization, "deliveries could not be looked up in time"),
-            }
+            let found = place.answer(ANSWER, asked).await.unwrap_or_default();
+            heads.extend(found.into_iter().map(|(endpoint, due)| (outside(place.cell, endpoint), due)));
         }
         Ok(heads)
     }
 
+    /// Nothing from a cell that is not open: delivery is told when it is.
     async fn pending_due(
         &self,
         endpoint: EndpointKey,
@@ -90,8 +84,14 @@ impl Worker for Router {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Vec<Due>> {
-        let engine = self.at(endpoint).await?;
-        let mut due = engine.worker.pending_due(inside(endpoint), until, limit, max_bytes).await?;
+        let cell = cell_of(endpoint);
+        if cell == 0 {
+            return self.shared.worker.pending_due(endpoint, until, limit, max_bytes).await;
+        }
+        let place = self.place(cell)?;
+        let Some(open) = place.opened() else { return Ok(Vec::new()) };
+        let asked = open.worker.pending_due(inside(endpoint), until, limit, max_bytes);
+        let mut due = place.answer(PAYLOADS, asked).await.unwrap_or_default();
         for due in &mut due {
             due.delivery.endpoint = endpoint;
         }
