@@ -175,7 +175,7 @@ fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 fn uuid_at(now: Timestamp) -> Uuid {
     let mut random = [0; 10];
-    crate::secret::fill_random(&mut random);
+    crate::secret::fill_id(&mut random);
     uuid::Builder::from_unix_timestamp_millis(now.as_millis().max(0).cast_unsigned(), &random).into_uuid()
 }
 

@@ -1,5 +1,6 @@
 //! Values that must not be shown: they cannot be printed, and are wiped when dropped.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use subtle::ConstantTimeEq;
@@ -85,6 +86,34 @@ pub fn fill_random(bytes: &mut [u8]) {
     aws_lc_rs::rand::fill(bytes).expect("the random generator works");
 }
 
+/// Fills ids with random bytes: unguessable like those of [`fill_random`], but not for secrets, because what comes next is
+/// already in memory. Each thread asks the generator for many at once: asking costs more than all else about an id.
+///
+/// # Panics
+/// As [`fill_random`].
+pub fn fill_id(bytes: &mut [u8]) {
+    SUPPLY.with_borrow_mut(|supply| {
+        for byte in bytes {
+            if supply.used == supply.bytes.len() {
+                fill_random(&mut supply.bytes);
+                supply.used = 0;
+            }
+            *byte = std::mem::take(&mut supply.bytes[supply.used]);
+            supply.used += 1;
+        }
+    });
+}
+
+/// Random bytes, those up to `used` given away.
+struct Supply {
+    bytes: [u8; 512],
+    used: usize,
+}
+
+thread_local! {
+    static SUPPLY: RefCell<Supply> = const { RefCell::new(Supply { bytes: [0; 512], used: 512 }) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +123,18 @@ mod tests {
         assert_eq!(format!("{:?}", Secret::from("hunter2")), "Secret(***)");
         assert_eq!(Secret::from("a"), Secret::from("a"));
         assert_ne!(Secret::from("a"), Secret::from("b"));
+    }
+
+    #[test]
+    fn bytes_of_ids_are_never_given_twice_and_never_missing() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            let mut bytes = [0; 10];
+            fill_id(&mut bytes);
+            assert!(seen.insert(bytes));
+        }
+        let mut many = [0; 2_000];
+        fill_id(&mut many);
+        assert!(many.chunks(8).all(|some| some.iter().any(|byte| *byte != 0)));
     }
 }

@@ -112,19 +112,19 @@ impl NewEvent {
     pub fn all_received(
         source: &Arc<Source>,
         mut verified: Verified,
-        headers: &[(String, String)],
+        headers: Vec<(String, String)>,
         body: Bytes,
         received_at: Timestamp,
     ) -> Vec<Self> {
         let parts = verified.take_parts();
         if parts.is_empty() {
-            return vec![Self::received(source.clone(), verified, headers.to_vec(), body, received_at)];
+            return vec![Self::received(source.clone(), verified, headers, body, received_at)];
         }
         let event = |part: Part| Self {
             origin: Origin::Source(source.clone()),
             event_type: part.event_type,
             external_id: external_id(part.external_id.as_deref()),
-            headers: headers.to_vec(),
+            headers: headers.clone(),
             body: part.body.into(),
             received_at,
         };

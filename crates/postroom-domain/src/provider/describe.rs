@@ -182,11 +182,30 @@ impl Provider {
     /// the row does not know: ask [`crate::verify::Verifier::forwards_header`] for a source.
     #[must_use]
     pub fn forwards_header(&self, name: &str) -> bool {
-        let same = |header: &str| header.eq_ignore_ascii_case(name);
+        self.forwarded().any(|header| header.eq_ignore_ascii_case(name)) || self.numbers_header(name)
+    }
+
+    /// The headers that are passed on, but for those that are told by a number.
+    pub(crate) fn forwarded(&self) -> impl Iterator<Item = &'static str> {
         let picked = self.event_type.iter().chain(self.event_id).copied().flatten();
-        self.forwards.iter().any(|header| same(header))
-            || picked.into_iter().any(|field| matches!(field, Field::Header(header) if same(header)))
-            || self.schemes().iter().any(|scheme| scheme.reads_header(name))
+        let picked = picked.filter_map(|field| match field {
+            Field::Header(header) => Some(*header),
+            _ => None,
+        });
+        self.forwards.iter().copied().chain(picked).chain(self.schemes().iter().flat_map(Hmac::headers))
+    }
+
+    /// Whether a header is one of several that hold signatures, told by the number at its end.
+    pub(crate) fn numbers_header(&self, name: &str) -> bool {
+        let numbers = |scheme: &Hmac<'_>| match scheme.signature {
+            SignatureFrom::Numbered { first } => {
+                let base = first.trim_end_matches('1');
+                let number = name.get(base.len()..).filter(|_| name[..base.len()].eq_ignore_ascii_case(base));
+                number.is_some_and(|number| number.parse::<u8>().is_ok())
+            }
+            _ => false,
+        };
+        self.schemes().iter().any(numbers)
     }
 
     pub(crate) fn schemes(&self) -> &'static [Hmac<'static>] {
@@ -326,22 +345,15 @@ impl<'a> SignatureFrom<'a> {
     }
 }
 
-impl Hmac<'_> {
-    /// Whether this scheme needs that header to check a request.
-    pub(crate) fn reads_header(&self, name: &str) -> bool {
-        let same = |header: &str| header.eq_ignore_ascii_case(name);
-        let signature = match self.signature {
-            SignatureFrom::Numbered { first } => {
-                let base = first.trim_end_matches('1');
-                let number = name.get(base.len()..).filter(|_| name[..base.len()].eq_ignore_ascii_case(base));
-                number.is_some_and(|number| number.parse::<u8>().is_ok())
-            }
-            other => other.header().is_some_and(same),
+impl<'a> Hmac<'a> {
+    /// The headers that this scheme needs to check a request; of numbered ones the first.
+    fn headers(&self) -> impl Iterator<Item = &'a str> {
+        let time = match self.time.map(|time| time.from) {
+            Some(TimeFrom::Header(header)) => Some(header),
+            _ => None,
         };
-        let time = matches!(self.time.map(|time| time.from), Some(TimeFrom::Header(header)) if same(header));
-        let signed =
-            self.message.split("{header:").skip(1).filter_map(|rest| rest.split_once('}')).any(|(h, _)| same(h));
-        signature || time || signed
+        let signed = self.message.split("{header:").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+        self.signature.header().into_iter().chain(time).chain(signed)
     }
 
     fn summary(&self) -> String {

@@ -36,8 +36,25 @@ impl Verifier {
         let public_url = options.text("public_url").map(str::to_owned);
         let batch =
             provider.batch.as_ref().map(Batch::compile).transpose().map_err(|invalid| one("provider", invalid))?;
-        Ok(Self { provider, scheme, public_url, fields, event_type, event_id, handshakes, batch })
+        let forwards = forwards(provider, &scheme, &fields);
+        Ok(Self { provider, scheme, public_url, fields, event_type, event_id, handshakes, batch, forwards })
     }
+}
+
+/// The headers that are passed on: told once, because every header of every request is asked about.
+fn forwards(provider: &Provider, scheme: &Scheme, fields: &Fields) -> Vec<String> {
+    let checks = match scheme {
+        Scheme::Hmac { checks, .. } => checks.as_slice(),
+        // A token is a password for this server, not a signature: it stays here. Of the others the row names what they read.
+        Scheme::Open | Scheme::Token { .. } | Scheme::Jwt(_) | Scheme::Code { .. } => &[],
+    };
+    let compiled = checks.iter().flat_map(hmac::Check::headers).chain(fields.headers());
+    let named = provider.forwarded().map(str::to_ascii_lowercase);
+    let mut all: Vec<String> = named.chain(compiled.map(|header| header.as_str().to_owned())).collect();
+    all.retain(|name| name != "authorization");
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn scheme(

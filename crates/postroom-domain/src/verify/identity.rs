@@ -63,9 +63,12 @@ impl Fields {
         Values { fields: self, request, json: self.paths.read(request.body), form: OnceCell::new() }
     }
 
-    /// Whether a header of this name is among the fields.
-    pub fn reads_header(&self, name: &str) -> bool {
-        self.sources.iter().any(|s| matches!(s, Source::Header(header) if header.as_str().eq_ignore_ascii_case(name)))
+    /// The headers among the fields.
+    pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Header(name) => Some(name),
+            _ => None,
+        })
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Verifier {
     event_id: Choice,
     handshakes: Vec<handshake::Rule>,
     batch: Option<batch::Batch>,
+    /// Headers that are passed on.
+    forwards: Vec<String>,
 }
 
 /// The compiled scheme with its keys.
@@ -140,20 +142,7 @@ impl Verifier {
     /// there again; knows the headers of schemes made of options too.
     #[must_use]
     pub fn forwards_header(&self, name: &str) -> bool {
-        if name.eq_ignore_ascii_case("authorization") {
-            return false;
-        }
-        let same = |header: &HeaderName| header.as_str().eq_ignore_ascii_case(name);
-        self.provider.forwards_header(name)
-            || self.fields.reads_header(name)
-            || match &self.scheme {
-                Scheme::Open => false,
-                // A token is a password for this server, not a signature: it stays here.
-                Scheme::Token { .. } => false,
-                // The row names what they read.
-                Scheme::Jwt(_) | Scheme::Code { .. } => false,
-                Scheme::Hmac { checks, .. } => checks.iter().any(|check| check.headers().any(same)),
-            }
+        self.forwards.iter().any(|header| header.eq_ignore_ascii_case(name)) || self.provider.numbers_header(name)
     }
 
     fn run<T: Trace>(&self, request: &Request<'_>, fetched: Option<&[u8]>, now: Timestamp, trace: &mut T) -> Outcome {

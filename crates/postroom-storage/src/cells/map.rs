@@ -1,8 +1,9 @@
 //! Which organizations have cells: a map that is replaced as a whole, so that whoever looks waits for nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use postroom_domain::OrganizationId;
 
 use super::place::Place;

@@ -51,7 +51,7 @@ fn payload_of(id: u128) -> u128 {
 
 fn random_bits(bits: u32) -> u128 {
     let mut bytes = [0; 16];
-    postroom_domain::secret::fill_random(&mut bytes[..usize::try_from(bits.div_ceil(8)).unwrap_or(16)]);
+    postroom_domain::secret::fill_id(&mut bytes[..usize::try_from(bits.div_ceil(8)).unwrap_or(16)]);
     u128::from_le_bytes(bytes) & ((1 << bits) - 1)
 }
 

@@ -14,11 +14,12 @@ pub(super) mod callers;
 pub(super) mod inbound;
 pub(super) mod outbound;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use foldhash::HashMap;
 use tokio::sync::{Mutex, Notify};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
@@ -250,7 +251,7 @@ pub(super) fn grouped_by<T>(
     column: usize,
     read: impl Fn(&Row) -> Result<T>,
 ) -> Result<HashMap<i64, Vec<T>>> {
-    let mut groups: HashMap<i64, Vec<T>> = HashMap::new();
+    let mut groups: HashMap<i64, Vec<T>> = HashMap::default();
     for row in rows {
         groups.entry(get(row, column)?).or_default().push(read(row)?);
     }

@@ -53,18 +53,10 @@ const DUE: &str = "with due as materialized ( \
 #[async_trait]
 impl Worker for Postgres {
     async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
-        let directories = &self.0.directories;
-        if let Some(found) = directories.outbound.endpoint(endpoint) {
-            let is_stale = || directories.outbound.is_stale(endpoint, self.now());
-            if !is_stale() {
-                return Ok(Some(found));
-            }
-            directories.refresh(found.organization.0, is_stale).await?;
-            if let Some(found) = directories.outbound.endpoint(endpoint) {
-                return Ok(Some(found));
-            }
+        match self.0.directories.outbound.current(endpoint, self.now()) {
+            Some(found) => Ok(Some(found)),
+            None => Box::pin(self.endpoint_read(endpoint)).await,
         }
-        directories.outbound.find(endpoint).await
     }
 
     fn delivery_admit(&self, delivery: DeliveryKey) -> Result<bool> {
@@ -127,9 +119,26 @@ impl Worker for Postgres {
 }
 
 impl Postgres {
+    /// An endpoint that is not in memory as it is now. In a box of its own wherever it is waited for: a future that reads
+    /// is some 15 KB large, and what is asked for in every attempt would be moved about with it.
+    async fn endpoint_read(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
+        let directories = &self.0.directories;
+        if let Some(found) = directories.outbound.endpoint(endpoint) {
+            let is_stale = || directories.outbound.is_stale(endpoint, self.now());
+            directories.refresh(found.organization.0, is_stale).await?;
+            if let Some(found) = directories.outbound.endpoint(endpoint) {
+                return Ok(Some(found));
+            }
+        }
+        directories.outbound.find(endpoint).await
+    }
+
     /// The organization an endpoint belongs to.
     async fn owner(&self, endpoint: EndpointKey) -> Result<i64> {
-        let found = self.endpoint_find(endpoint).await?.ok_or(Error::NotFound { kind: "endpoint" })?;
+        if let Some(org) = self.0.directories.outbound.owner(endpoint) {
+            return Ok(org);
+        }
+        let found = Box::pin(self.endpoint_read(endpoint)).await?.ok_or(Error::NotFound { kind: "endpoint" })?;
         Ok(found.organization.0)
     }
 }

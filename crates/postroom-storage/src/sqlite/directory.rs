@@ -7,11 +7,11 @@
 
 mod load;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::endpoint::Subscription;

@@ -17,12 +17,20 @@ use crate::{Error, Receiver, Result, Scope};
 #[async_trait]
 impl Receiver for Sqlite {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
-        let found = self.source_known(organization_slug, source_name).await?;
-        if found.is_none() {
-            self.catch_up().await?;
-            return self.source_known(organization_slug, source_name).await;
+        let known = self.0.directory.by_slug(organization_slug).filter(|entry| !entry.is_stale(self.now()));
+        if let Some(source) = known.and_then(|entry| entry.source(source_name)) {
+            return Ok(Some(source));
         }
-        Ok(found)
+        // In a box: a future that reads is large, and would be moved about with every event.
+        Box::pin(async {
+            let found = self.source_known(organization_slug, source_name).await?;
+            if found.is_none() {
+                self.catch_up().await?;
+                return self.source_known(organization_slug, source_name).await;
+            }
+            Ok(found)
+        })
+        .await
     }
 
     async fn event_record(&self, event: NewEvent) -> Result<Recorded> {

@@ -37,18 +37,10 @@ const DUE: &str = "select exception.event, exception.run, due_at, attempts, atte
 #[async_trait]
 impl Worker for Sqlite {
     async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
-        if let Some((found, entry)) = self.0.directory.endpoint(endpoint) {
-            if !entry.is_stale(self.now()) {
-                return Ok(Some(found));
-            }
-            self.reload(entry.org).await?;
-            if let Some((found, _)) = self.0.directory.endpoint(endpoint) {
-                return Ok(Some(found));
-            }
+        match self.0.directory.endpoint(endpoint) {
+            Some((found, entry)) if !entry.is_stale(self.now()) => Ok(Some(found)),
+            _ => Box::pin(self.endpoint_read(endpoint)).await,
         }
-        let (vault, now) = (self.0.vault.clone(), self.now());
-        let found = self.0.readers.borrow(move |c| super::directory::load_endpoint(c, &vault, endpoint, now)).await?;
-        Ok(found.map(Arc::new))
     }
 
     /// One process has the file, so what it holds is its own.
@@ -115,6 +107,19 @@ impl Worker for Sqlite {
 }
 
 impl Sqlite {
+    /// An endpoint that is not in memory as it is now. In a box wherever it is waited for: its future is large.
+    async fn endpoint_read(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
+        if let Some((_, entry)) = self.0.directory.endpoint(endpoint) {
+            self.reload(entry.org).await?;
+            if let Some((found, _)) = self.0.directory.endpoint(endpoint) {
+                return Ok(Some(found));
+            }
+        }
+        let (vault, now) = (self.0.vault.clone(), self.now());
+        let found = self.0.readers.borrow(move |c| super::directory::load_endpoint(c, &vault, endpoint, now)).await?;
+        Ok(found.map(Arc::new))
+    }
+
     /// The organization an endpoint belongs to.
     async fn owner(&self, endpoint: EndpointKey) -> Result<i64> {
         if let Some((found, _)) = self.0.directory.endpoint(endpoint) {

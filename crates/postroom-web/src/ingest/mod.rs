@@ -74,7 +74,7 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
         Outcome::Verified(verified) => {
             let headers = forwarded(verifier, &arrived.parts.headers);
             let wanted = verified.answer().cloned();
-            let events = NewEvent::all_received(&source, verified, &headers, arrived.body, received_at);
+            let events = NewEvent::all_received(&source, verified, headers, arrived.body, received_at);
             let recorded = record(&state, events).await?;
             state.accept_duration.since(began);
             Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))

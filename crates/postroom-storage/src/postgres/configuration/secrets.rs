@@ -1,7 +1,6 @@
 //! Secrets of sources and endpoints: added, ended, trimmed, read. Erased ones stay for a while as history.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use postroom_domain::{Secret, Timestamp};
 
 use crate::engine::rows::{SecretRow, SecretsOf};

@@ -1,10 +1,10 @@
 //! Who is who: organizations by id and slug, API keys by their hash, people by their sessions. Read by the authorizer's
 //! connections.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::{ApiKeyId, OrganizationId, SessionId, Timestamp, UserId};
@@ -160,7 +160,7 @@ impl Callers {
         )?;
         transaction.commit().await?;
         let mut sessions = grouped_by(&sessions, 0, session)?;
-        let mut keys: HashMap<i64, Vec<Arc<Key>>> = HashMap::new();
+        let mut keys: HashMap<i64, Vec<Arc<Key>>> = HashMap::default();
         for row in &rows {
             let key = Key::read(row)?;
             keys.entry(key.org).or_default().push(Arc::new(key));

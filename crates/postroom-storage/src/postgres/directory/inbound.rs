@@ -1,9 +1,9 @@
 //! What is received and where it goes: sources with their verifiers, and which endpoint wants what. Read by the
 //! receiver's connections.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use parking_lot::RwLock;
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::event::EventType;
@@ -196,7 +196,7 @@ impl Inbound {
             .filter(|(_, endpoint, version)| known.get(endpoint).is_none_or(|route| route.version != *version))
             .map(|(_, endpoint, version)| (endpoint.0, *version))
             .collect();
-        let mut fresh = HashMap::new();
+        let mut fresh = HashMap::default();
         for some in changed.chunks(AT_ONCE) {
             let versions: HashMap<i64, i64> = some.iter().copied().collect();
             let endpoints: Vec<i64> = some.iter().map(|(endpoint, _)| *endpoint).collect();
@@ -206,7 +206,7 @@ impl Inbound {
                 fresh.insert(EndpointKey(endpoint), Arc::new(Route::read(&row, version)?));
             }
         }
-        let mut routes: HashMap<i64, Vec<Arc<Route>>> = HashMap::new();
+        let mut routes: HashMap<i64, Vec<Arc<Route>>> = HashMap::default();
         for (org, endpoint, _) in all {
             let route = fresh.remove(&endpoint).or_else(|| known.remove(&endpoint).cloned());
             routes.entry(org).or_default().extend(route);
@@ -223,7 +223,7 @@ impl Inbound {
         routes: Vec<Arc<Route>>,
         now: Timestamp,
     ) -> Entry {
-        let mut sources: HashMap<String, Arc<Source>> = HashMap::new();
+        let mut sources: HashMap<String, Arc<Source>> = HashMap::default();
         let mut ends = Vec::new();
         for row in rows {
             let opened = if row.is_implied {

@@ -1,8 +1,8 @@
 //! Where events are delivered to: endpoints with their signers. Read by the worker's connections.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::delivery::DeadReason;
 use postroom_domain::{Clock, OrganizationId, Timestamp};
@@ -53,9 +53,12 @@ struct Held {
 
 impl Held {
     fn is_current(&self, version: i64, organization_active: bool, now: Timestamp) -> bool {
-        self.version == version
-            && self.organization_active == organization_active
-            && self.valid_until.is_none_or(|end| end > now)
+        self.version == version && self.organization_active == organization_active && !self.is_over(now)
+    }
+
+    /// Whether one of its secrets has ended.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.valid_until.is_some_and(|end| end <= now)
     }
 }
 
@@ -94,10 +97,22 @@ impl Outbound {
         self.known.read().endpoints.get(&key).map(|held| held.endpoint.clone())
     }
 
+    /// An endpoint that is not deleted, if none of its secrets has ended since it was read.
+    pub(in crate::postgres) fn current(&self, key: EndpointKey, now: Timestamp) -> Option<Arc<Endpoint>> {
+        let known = self.known.read();
+        let held = known.endpoints.get(&key).filter(|held| !held.is_over(now))?;
+        Some(held.endpoint.clone())
+    }
+
+    /// The organization of an endpoint that is not deleted.
+    pub(in crate::postgres) fn owner(&self, key: EndpointKey) -> Option<i64> {
+        self.known.read().endpoints.get(&key).map(|held| held.endpoint.organization.0)
+    }
+
     /// Whether a secret of an endpoint has ended since it was read.
     pub(in crate::postgres) fn is_stale(&self, key: EndpointKey, now: Timestamp) -> bool {
         let known = self.known.read();
-        known.endpoints.get(&key).is_some_and(|held| held.valid_until.is_some_and(|end| end <= now))
+        known.endpoints.get(&key).is_some_and(|held| held.is_over(now))
     }
 
     /// An endpoint as the database has it, deleted or not: deliveries may still wait for a deleted one.
@@ -138,7 +153,7 @@ impl Outbound {
             all.push(Now { org: get(&row, 0)?, endpoint: EndpointKey(get(&row, 1)?), version: get(&row, 2)? });
         }
         let changed = self.not_current(&all, &organizations);
-        let mut fresh = HashMap::new();
+        let mut fresh = HashMap::default();
         for some in changed.chunks(AT_ONCE) {
             for held in self.build(&transaction, &organizations, some).await? {
                 fresh.insert(held.key, held);
@@ -218,7 +233,7 @@ impl Known {
     /// delivery has to look at what waits for them.
     fn replace(&mut self, orgs: &[i64], all: &[Now], mut fresh: HashMap<EndpointKey, Held>) -> Vec<EndpointKey> {
         let mut changed = Vec::new();
-        let mut before: HashMap<EndpointKey, Held> = HashMap::new();
+        let mut before: HashMap<EndpointKey, Held> = HashMap::default();
         for endpoint in orgs.iter().filter_map(|org| self.of.remove(org)).flatten() {
             before.extend(self.endpoints.remove(&endpoint).map(|held| (endpoint, held)));
         }
@@ -244,7 +259,7 @@ struct Organization {
 type Organizations = HashMap<i64, Organization>;
 
 async fn organizations(transaction: &Transaction, orgs: &[i64]) -> Result<Organizations> {
-    let mut organizations = HashMap::new();
+    let mut organizations = HashMap::default();
     for row in transaction.query(ORGANIZATIONS, bind![orgs.to_vec()]).await? {
         let organization = Organization { id: OrganizationId::from_bytes(id(&row, 1)?), is_active: get(&row, 2)? };
         organizations.insert(get(&row, 0)?, organization);

@@ -2,9 +2,10 @@
 //!
 //! Rows go out in the order of their keys, so that two nodes that write the same keys never wait for each other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use postroom_domain::{EventId, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -193,7 +194,7 @@ impl Answer {
 impl Batch {
     /// Finds those that are there twice.
     pub(super) fn places(waiting: &[Waiting]) -> Vec<Option<usize>> {
-        let mut first = HashMap::new();
+        let mut first = HashMap::with_capacity_and_hasher(waiting.len(), <_>::default());
         let mut fresh = 0;
         let mut places = Vec::with_capacity(waiting.len());
         for Waiting { record, .. } in waiting {

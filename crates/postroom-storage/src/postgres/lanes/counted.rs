@@ -1,8 +1,9 @@
 //! A batch with events of organizations that have a limit: one transaction of two round trips, in which the month's
 //! count is locked before anything is decided, so that exactly as many are accepted as there may be, over all nodes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::batch::{Batch, Guards, Why, Written};

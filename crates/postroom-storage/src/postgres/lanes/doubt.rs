@@ -5,8 +5,7 @@
 //! and one that comes later finds another epoch and writes nothing. After that, what is there of the batch is all there
 //! will ever be.
 
-use std::collections::HashSet;
-
+use foldhash::HashSet;
 use uuid::Uuid;
 
 use super::batch::{Batch, Why, Written};

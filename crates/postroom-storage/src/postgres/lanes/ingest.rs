@@ -4,10 +4,10 @@
 //! and reservations are given back. When the answer is lost with the connection, the batch is in doubt: it is found out
 //! what became of it before anything else is written ([`super::doubt`]).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use postroom_domain::{EventId, Timestamp};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -355,7 +355,7 @@ impl Lane {
             return counted::write(line, batch).await;
         }
         let guards = batch.guards();
-        let values = batch.values(&guards, &HashMap::new());
+        let values = batch.values(&guards, &HashMap::default());
         let answer = values.write(line, batch, &guards, &<_>::default()).await?;
         Ok(answer.is_alive.then(|| {
             let left_out = batch.duplicates(&answer.guarded).into_iter().map(|place| (place, Why::Duplicate));
@@ -447,11 +447,11 @@ impl Lane {
         let asked: HashMap<(i64, Uuid), usize> =
             lost.filter_map(|at| Some((batch.entries.get(at)?.hash()?, at))).collect();
         if asked.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let (orgs, hashes): (Vec<i64>, Vec<Uuid>) = asked.keys().copied().unzip();
         let rows = self.line().map_err(Fault::into_error)?.query(FIRST, bind![orgs, hashes]).await;
-        let mut firsts = HashMap::new();
+        let mut firsts = HashMap::default();
         for row in rows.map_err(Fault::into_error)? {
             let Some(at) = asked.get(&(get(&row, 0)?, get(&row, 1)?)) else { continue };
             let id = EventId::from_bytes(get::<Uuid>(&row, 2)?.into_bytes());

@@ -7,10 +7,11 @@
 //! It also writes a row for each delivery that is in memory for too long, so that the node's watermark moves. Whoever
 //! has it in memory goes on; the row is due only after an attempt that began now would have ended.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use foldhash::HashSet;
 use postroom_domain::Timestamp;
 use postroom_domain::delivery::{AttemptError, DeadReason};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -141,7 +142,7 @@ pub(super) fn start(login: Login, settings: Arc<Settings>, stop: CancellationTok
         used: Instant::now(),
         down_until: None,
         put_off: VecDeque::new(),
-        unsure: HashSet::new(),
+        unsure: HashSet::default(),
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -245,7 +246,7 @@ impl Lane {
     }
 
     fn one_each(&mut self, all: Vec<Waiting>) -> Vec<Waiting> {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity_and_hasher(all.len(), <_>::default());
         let (now, later) = all.into_iter().partition(|(settle, _, _)| seen.insert(settle.delivery));
         let later: Vec<Waiting> = later;
         self.put_off.extend(later);

@@ -4,7 +4,9 @@
 //! The watermark is a transaction number: everything that this node accepted in transactions before it is settled or has
 //! an exception. Numbers of one node's batches ascend, because one lane writes them one after the other.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::HashMap;
 
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
@@ -74,7 +76,7 @@ pub(in crate::postgres) struct Ledger {
 impl Ledger {
     /// Nothing was accepted yet; what will be is in transactions from `upto` on.
     pub(in crate::postgres) fn new(upto: i64) -> Self {
-        Self { front: 0, batches: VecDeque::new(), events: HashMap::new(), upto, counts: BTreeMap::new() }
+        Self { front: 0, batches: VecDeque::new(), events: HashMap::default(), upto, counts: BTreeMap::new() }
     }
 
     /// Begins anew under another node: what is in here is no longer this node's to settle.

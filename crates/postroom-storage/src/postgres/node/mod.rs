@@ -17,10 +17,11 @@ mod pokes;
 mod recovery;
 mod shards;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashSet;
 use parking_lot::Mutex;
 use postroom_domain::Clock;
 use postroom_domain::keyring::KeyId;
@@ -117,7 +118,7 @@ impl Node {
             mark: None,
             last: None,
             shards: Shards::default(),
-            full: HashSet::new(),
+            full: HashSet::default(),
             pokes: BTreeSet::new(),
         };
         let (beating, hurry, pokes) = (tokio::sync::Mutex::new(()), Notify::new(), Notify::new());

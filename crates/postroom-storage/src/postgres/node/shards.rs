@@ -3,7 +3,9 @@
 //! A shard that is to go to another node is first only left: nothing of it begins any more here. It is given back once
 //! no attempt of it is under way, so that handing over sends nothing twice.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+
+use foldhash::HashSet;
 
 use crate::Handoff;
 use crate::worker::{DeliveryKey, EndpointKey};

@@ -1,9 +1,9 @@
 //! Reads one organization's entry from its rows, part by part, and compiles verifiers and signers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use foldhash::HashMap;
 use postroom_domain::api_key::KeyHash;
 use postroom_domain::endpoint::Subscription;
 use postroom_domain::organization::{Plan, PlanLimits};
@@ -200,7 +200,7 @@ fn sources(
     now: Timestamp,
     ends: &mut Vec<Timestamp>,
 ) -> Result<HashMap<String, Arc<Source>>> {
-    let mut sources: HashMap<String, Arc<Source>> = HashMap::new();
+    let mut sources: HashMap<String, Arc<Source>> = HashMap::default();
     for row in rows::all(connection, SOURCES, &[&owner.org], SourceRow::read)? {
         let secrets = if row.is_implied {
             mandrill.clone().into_iter().collect()
@@ -232,7 +232,7 @@ fn endpoints(
     before: Option<&Entry>,
     now: Timestamp,
 ) -> Result<HashMap<EndpointKey, Held>> {
-    let mut endpoints = HashMap::new();
+    let mut endpoints = HashMap::default();
     let read = |row: &Row<'_>| Ok((EndpointKey(row.get(0)?), row.get(1)?));
     for (key, version) in rows::all(connection, VERSIONS, &[&owner.org], read)? {
         let known = before.and_then(|before| before.endpoints.get(&key));

@@ -4,10 +4,11 @@
 //! What the transaction changes in memory is staged here and takes effect after the commit. When the commit fails,
 //! nobody is acknowledged, reservations are given back, and the writer goes on with the next one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::HashMap;
 use postroom_domain::Timestamp;
 
 use super::behind::BehindBatch;

@@ -6,9 +6,9 @@
 //! beside later events, when neighbours share a page. `progress` says how far the tables reach; readers look through
 //! the log above it, and the guard asks here first. After a restart what is lacking is read from the log.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use rusqlite::Row;
 
 use super::batch::Turn;
@@ -188,8 +188,8 @@ impl Behind {
         let mut behind = Self {
             search: Lacking::new(indexed),
             guard: Lacking::new(guarded),
-            collected: HashMap::new(),
-            in_round: HashMap::new(),
+            collected: HashMap::default(),
+            in_round: HashMap::default(),
             closing: false,
         };
         let mut statement = connection.prepare(LACKING)?;
@@ -238,7 +238,7 @@ impl Behind {
         self.search.collected.extend(batch.search);
         self.search.advance(batch.search_slice);
         if self.guard.advance(batch.guard_slice) {
-            self.in_round = HashMap::new();
+            self.in_round = HashMap::default();
         }
         self.hold(batch.guard);
     }

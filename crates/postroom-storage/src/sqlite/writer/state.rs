@@ -1,7 +1,6 @@
 //! What the writer remembers between transactions. All of it can be rebuilt from the database, and is, at start.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use postroom_domain::{EventId, Timestamp};
 use rusqlite::OptionalExtension;
 

@@ -212,7 +212,7 @@ async fn again(state: &Web, scope: &Scope, id: RejectionId, sources: &mut Source
     let headers = header_map(&request.headers);
     let verified = verify_again(state, &source, &request, &headers, view.received_at).await?;
     let forwarded = source.verifier.as_ref().map(|verifier| ingest::forwarded(verifier, &headers)).unwrap_or_default();
-    let events = NewEvent::all_received(&source, verified, &forwarded, request.body, state.now());
+    let events = NewEvent::all_received(&source, verified, forwarded, request.body, state.now());
     let known = |(place, event): (usize, NewEvent)| {
         let own = if place == 0 { id.to_string() } else { format!("{id}:{place}") };
         match ExternalId::parse(&own) {
