@@ -377,6 +377,8 @@ pub struct EventView {
     pub deliveries: u32,
     /// Bytes of the payload.
     pub payload_bytes: u64,
+    /// Who sent it, as [`Actor`](crate::Actor) is written; none if it was received, or is older than this was kept.
+    pub created_by: Option<String>,
 }
 
 /// What an event carries.
@@ -441,6 +443,8 @@ pub struct DeliveryView {
     pub dead_at: Option<Timestamp>,
     /// When its event was accepted, or the replay was asked for.
     pub created_at: Timestamp,
+    /// Who asked for the replay, as [`Actor`](crate::Actor) is written; none of a delivery that came with its event.
+    pub created_by: Option<String>,
 }
 
 /// An attempt as its owner sees it.

@@ -77,16 +77,18 @@ impl EventRow {
         if self.source.is_some() { Direction::Inbound } else { Direction::Outbound }
     }
 
-    /// Its deliveries with those of its replays, given as endpoint, run and when it was asked for; in the order of
-    /// lists: the highest endpoint first, of one endpoint the newest run first.
-    pub(crate) fn runs(&self, replays: impl IntoIterator<Item = (i64, u16, Timestamp)>) -> Vec<Run> {
-        let run = |(endpoint, run, created_at)| Run {
+    /// Its deliveries with those of its replays, given as endpoint, run, when and by whom it was asked for; in the order
+    /// of lists: the highest endpoint first, of one endpoint the newest run first.
+    pub(crate) fn runs(&self, replays: impl IntoIterator<Item = (i64, u16, Timestamp, String)>) -> Vec<Run> {
+        let run = |(endpoint, run, created_at, created_by)| Run {
             key: DeliveryKey { event: self.key, endpoint: EndpointKey(endpoint), run },
             created_at,
+            created_by,
         };
+        let replays = replays.into_iter().map(|(endpoint, run, at, by)| (endpoint, run, at, Some(by)));
         let accepted_at = self.id.created_at();
-        let originals = self.targets.iter().map(|endpoint| (*endpoint, 0, accepted_at));
-        let mut runs: Vec<Run> = replays.into_iter().chain(originals).map(run).collect();
+        let originals = self.targets.iter().map(|endpoint| (*endpoint, 0, accepted_at, None));
+        let mut runs: Vec<Run> = replays.chain(originals).map(run).collect();
         runs.sort_unstable_by_key(|run| std::cmp::Reverse((run.key.endpoint, run.key.run)));
         runs
     }
@@ -100,11 +102,11 @@ impl EventRow {
             && is_between(self.id.created_at(), filter.created_after, filter.created_before)
     }
 
-    /// As its owner sees it.
+    /// As its owner sees it, with the length of its payload and who sent it.
     pub(crate) fn view(
         self,
         source: Option<SourceId>,
-        payload_bytes: u64,
+        (payload_bytes, created_by): (u64, Option<String>),
         status: Option<DeliveryStatus>,
     ) -> EventView {
         EventView {
@@ -117,6 +119,7 @@ impl EventRow {
             status,
             deliveries: u32::try_from(self.targets.len()).unwrap_or(u32::MAX),
             payload_bytes,
+            created_by,
         }
     }
 }
@@ -127,11 +130,13 @@ pub(crate) fn is_between(at: Timestamp, after: Option<Timestamp>, before: Option
 }
 
 /// One run of an event's delivery to an endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) key: DeliveryKey,
     /// When its event was accepted, or the replay was asked for.
     pub(crate) created_at: Timestamp,
+    /// Who asked for the replay.
+    pub(crate) created_by: Option<String>,
 }
 
 impl Run {
@@ -163,6 +168,7 @@ impl Run {
             dead_reason: exception.filter(|_| is_dead).and_then(|exception| exception.reason),
             dead_at: exception.filter(|_| is_dead).map(|exception| exception.since),
             created_at: self.created_at,
+            created_by: self.created_by,
         }
     }
 }

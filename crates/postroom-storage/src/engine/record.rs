@@ -5,7 +5,7 @@ use postroom_domain::Timestamp;
 use postroom_domain::event::{EventType, ExternalId};
 
 use super::guard::guard_hash;
-use super::packed::pack_headers;
+use super::packed::pack_event_headers;
 use crate::receiver::{NewEvent, Origin};
 use crate::worker::{Attempt, DeliveryKey, EndpointKey, Transition};
 
@@ -39,16 +39,16 @@ pub(crate) enum Counting {
 impl Record {
     /// An event of an organization, going to these endpoints.
     pub(crate) fn new(event: NewEvent, org: i64, endpoints: Vec<EndpointKey>, count: Counting) -> Self {
-        let source = match &event.origin {
-            Origin::Source(source) => Some(source.key),
-            Origin::Organization(_) => None,
+        let (source, created_by) = match &event.origin {
+            Origin::Source(source) => (Some(source.key), None),
+            Origin::Organization(scope) => (None, Some(scope.actor.to_string())),
         };
         let owner: (u8, i64) = source.map_or((b'o', org), |source| (b's', source));
         Self {
             org,
             source,
             guard: event.external_id.as_ref().map(|id| guard_hash(owner, id.as_str())),
-            packed_headers: pack_headers(&event.headers),
+            packed_headers: pack_event_headers(&event.headers, created_by),
             headers: event.headers,
             endpoints,
             count,

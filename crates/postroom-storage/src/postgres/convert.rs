@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::engine::packed::{broken, parse_word};
+use crate::engine::packed::{broken, parse_word, unpack_created_by, unpack_headers};
 use crate::worker::EventKey;
 use crate::{Error, Result};
 
@@ -125,9 +125,15 @@ pub(super) fn json_or_none<T: DeserializeOwned>(row: &Row, index: usize) -> Resu
 /// Headers from their column; none from null.
 pub(super) fn headers(row: &Row, index: usize) -> Result<Vec<(String, String)>> {
     match get::<Option<&[u8]>>(row, index)? {
-        Some(bytes) => serde_json::from_slice(bytes).map_err(|error| Error::Internal(error.into())),
+        Some(bytes) => unpack_headers(bytes).map_err(|error| Error::Internal(error.into())),
         None => Ok(Vec::new()),
     }
+}
+
+/// Who sent an event, from the column of its headers; nobody from null.
+pub(super) fn created_by(row: &Row, index: usize) -> Result<Option<String>> {
+    let headers = get::<Option<&[u8]>>(row, index)?;
+    headers.map_or(Ok(None), |bytes| unpack_created_by(bytes).map_err(|error| Error::Internal(error.into())))
 }
 
 /// A small number that is never negative.

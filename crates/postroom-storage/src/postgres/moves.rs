@@ -277,7 +277,11 @@ async fn new_runs(
     }
     let run = |endpoint: &EndpointKey| {
         let run = *made.get(endpoint).ok_or(Error::Overloaded)?;
-        Ok(Run { key: DeliveryKey { event: event.key, endpoint: *endpoint, run }, created_at: now })
+        Ok(Run {
+            key: DeliveryKey { event: event.key, endpoint: *endpoint, run },
+            created_at: now,
+            created_by: Some(actor.to_string()),
+        })
     };
     endpoints.iter().map(run).collect()
 }

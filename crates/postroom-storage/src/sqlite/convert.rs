@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 pub(super) use crate::engine::packed::{broken, pack_headers, pack_targets, to_json};
-use crate::engine::packed::{parse_word, unpack_targets};
+use crate::engine::packed::{parse_word, unpack_created_by, unpack_headers, unpack_targets};
 use crate::worker::EventKey;
 
 impl From<rusqlite::Error> for Error {
@@ -79,9 +79,15 @@ pub(super) fn json_or_none<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> 
 /// Headers from their column; none from null.
 pub(super) fn headers(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<(String, String)>> {
     match row.get_ref(index)?.as_blob_or_null()? {
-        Some(blob) => serde_json::from_slice(blob).map_err(|error| bad_column(index, error)),
+        Some(blob) => unpack_headers(blob).map_err(|error| bad_column(index, error)),
         None => Ok(Vec::new()),
     }
+}
+
+/// Who sent an event, from the column of its headers; nobody from null.
+pub(super) fn created_by(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
+    let headers = row.get_ref(index)?.as_blob_or_null()?;
+    headers.map_or(Ok(None), |blob| unpack_created_by(blob).map_err(|error| bad_column(index, error)))
 }
 
 /// An event by its place in the log.

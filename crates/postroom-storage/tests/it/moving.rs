@@ -125,6 +125,7 @@ pub async fn a_replay_is_a_new_run_of_the_same_event<H: Harness>() {
     let runs = api.event_replay(&acme.scope, event, both, room.now()).await.unwrap();
     let ids: Vec<_> = runs.iter().map(|run| (run.id.endpoint_number, run.id.run)).collect();
     assert_eq!(ids, [(2, 1), (1, 2)]);
+    assert!(runs.iter().all(|run| run.created_by.as_deref() == Some("operator")), "{runs:?}");
 
     let waiting = room.waiting().await;
     assert_eq!(waiting.len(), 3);
@@ -135,10 +136,19 @@ pub async fn a_replay_is_a_new_run_of_the_same_event<H: Harness>() {
     let run = DeliveryId { event, endpoint_number: 1, run: 2 };
     assert_eq!(api.delivery_get(&acme.scope, run).await.unwrap().status, DeliveryStatus::Success);
     let original = DeliveryId { run: 0, ..run };
-    assert_eq!(api.delivery_get(&acme.scope, original).await.unwrap().status, DeliveryStatus::Pending);
+    let original = api.delivery_get(&acme.scope, original).await.unwrap();
+    assert_eq!((original.status, original.created_by), (DeliveryStatus::Pending, None));
     drop(api);
     let room = room.crash().await;
-    assert_eq!(room.waiting().await.len(), 3, "two runs and the original, which was in memory");
+    let waiting = room.waiting().await;
+    assert_eq!(waiting.len(), 3, "two runs and the original, which was in memory");
+    let json = [("content-type".to_owned(), "application/json".to_owned())];
+    assert!(waiting.iter().all(|due| due.event.headers == json), "who sent it is no header");
+    assert_eq!(room.storage.api.event_payload(&acme.scope, event).await.unwrap().headers, json);
+    let sent = room.storage.api.event_get(&acme.scope, event).await.unwrap();
+    assert_eq!(sent.created_by.as_deref(), Some("operator"));
+    let kept = room.storage.api.delivery_get(&acme.scope, run).await.unwrap();
+    assert_eq!(kept.created_by.as_deref(), Some("operator"));
 }
 
 pub async fn a_test_goes_to_one_endpoint_whatever_it_wants_and_does_not_count<H: Harness>() {

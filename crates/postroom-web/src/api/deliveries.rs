@@ -105,6 +105,10 @@ pub(super) struct DeliveryJson {
     /// When its event was accepted, or its replay was asked for.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// Who asked for the replay: the id of an API key or a user, `super_admin` or `operator`; null of a delivery that came
+    /// with its event.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 impl From<DeliveryView> for DeliveryJson {
@@ -123,6 +127,7 @@ impl From<DeliveryView> for DeliveryJson {
             dead_letter_reason: view.dead_reason,
             dead_letter_at: view.dead_at,
             created_at: view.created_at,
+            created_by: view.created_by,
         }
     }
 }

@@ -54,6 +54,9 @@ pub(super) struct EventJson {
     payload_bytes: u64,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// Who sent it: the id of an API key or a user, `super_admin` or `operator`; null of what a third party sent.
+    #[schema(required = true)]
+    created_by: Option<String>,
 }
 
 /// Which way an event came.
@@ -77,6 +80,7 @@ impl From<EventView> for EventJson {
             delivery_count: view.deliveries,
             payload_bytes: view.payload_bytes,
             created_at: view.created_at,
+            created_by: view.created_by,
         }
     }
 }

@@ -6,7 +6,7 @@ use postroom_domain::delivery::DeadReason;
 use postroom_storage::worker::Transition;
 use serde_json::json;
 
-use crate::support::{Engine, Room, Tenant};
+use crate::support::{ADMIN, Engine, Room, Tenant};
 
 const EXHAUSTED: Transition = Transition::Dead(DeadReason::RetriesExhausted);
 
@@ -118,4 +118,36 @@ pub async fn a_replay_makes_new_deliveries_of_an_old_event(engine: Engine) {
     );
     assert_eq!(replay(json!({"endpoint_ids": []})).await.fields(), ["endpoint_ids out_of_range"]);
     assert_eq!(replay(json!({"endpoint_ids": ["x"]})).await.verdict(), "404 endpoint_not_found");
+}
+
+pub async fn events_and_replays_name_the_key_or_person_that_made_them(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    room.endpoint(&tenant).await;
+    let key = room.key(&tenant, &["events:write"]).await;
+    let key_id = room.get("/v1/api-keys").bearer(&tenant.key).send().await.json()["data"][0]["id"].clone();
+    let ada = room.person(&tenant, "ada@example.com", "admin").await;
+    let (event, all) = (json!({"type": "a.b", "data": 1}), ["1", "2"].map(|data| json!({"type": "b.c", "data": data})));
+    room.post("/v1/events").bearer(&key).json(&event).send().await;
+    room.post("/v1/events/batch").bearer(&key).json(&json!({"events": all})).send().await;
+    room.post("/v1/events").bearer(&ada.token).json(&event).send().await;
+    room.post("/v1/events").bearer(ADMIN).header("postroom-organization", "acme").json(&event).send().await;
+    room.source(&tenant, json!({"provider": "telegram", "secret": "right"})).await;
+    let update = json!({"update_id": 1, "message": {"message_id": 1, "text": "hi"}}).to_string();
+    let signed = room.post("/in/acme/telegram").header("x-telegram-bot-api-secret-token", "right").body(update);
+    assert_eq!(signed.send().await.status, 200);
+
+    let listed = room.get("/v1/events").bearer(&tenant.key).send().await.json();
+    let by: Vec<_> = listed["data"].as_array().unwrap().iter().map(|event| event["created_by"].clone()).collect();
+    assert_eq!(by, [json!(null), json!("super_admin"), json!(ada.id), key_id.clone(), key_id.clone(), key_id.clone()]);
+    let first = format!("/v1/events/{}", listed["data"][5]["id"].as_str().unwrap());
+    let shown = room.get(&first).bearer(&tenant.key).send().await.json();
+    assert_eq!(shown["created_by"], key_id);
+    assert_eq!(shown["headers"], json!([{"name": "content-type", "value": "application/json"}]));
+
+    let replayed = room.post(&format!("{first}/replay")).bearer(&ada.token).json(&json!({})).send().await.json();
+    assert_eq!(replayed["data"][0]["created_by"], json!(ada.id));
+    let deliveries = room.get(&format!("{first}/deliveries")).bearer(&tenant.key).send().await.json();
+    let by: Vec<_> = deliveries["data"].as_array().unwrap().iter().map(|one| one["created_by"].clone()).collect();
+    assert_eq!(by, [json!(ada.id), json!(null)], "the newest run first");
 }

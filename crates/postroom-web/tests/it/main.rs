@@ -96,6 +96,7 @@ macro_rules! suite {
                 a_failed_delivery_waits_and_is_tried_at_once_when_a_person_asks,
                 a_dead_letter_is_requeued_or_discarded,
                 a_replay_makes_new_deliveries_of_an_old_event,
+                events_and_replays_name_the_key_or_person_that_made_them,
             ],
             foreign: [
                 every_route_answers_anothers_id_like_one_that_never_was,

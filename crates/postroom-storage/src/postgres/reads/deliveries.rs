@@ -242,7 +242,7 @@ impl List<'_> {
         let events = self.desk.events_at(&events).await?;
         let runs = self.desk.runs(events.values()).await?;
         let runs: HashMap<DeliveryKey, Run> = runs.into_iter().flatten().map(|run| (run.key, run)).collect();
-        let known = |key: &DeliveryKey| Some((events.get(&key.event)?, *runs.get(key)?));
+        let known = |key: &DeliveryKey| Some((events.get(&key.event)?, runs.get(key)?.clone()));
         let items = keys.iter().map(|key| (Place::delivery(*key), known(key))).collect();
         let go = self.meet(items).await?;
         let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= most);
@@ -256,9 +256,9 @@ impl List<'_> {
         items.retain(|(place, _)| *place < after);
         let in_time = |event: &EventRow| is_between(event.id.created_at(), filter.created_after, filter.created_before);
         for (_, of) in &mut items {
-            *of = of.filter(|(event, _)| in_time(event));
+            *of = of.take().filter(|(event, _)| in_time(event));
         }
-        let mut views = self.desk.delivery_views(items.iter().filter_map(|(_, of)| *of)).await?.into_iter();
+        let mut views = self.desk.delivery_views(items.iter().filter_map(|(_, of)| of.clone())).await?.into_iter();
         for (place, of) in items {
             let view =
                 of.and_then(|_| views.next()).filter(|view| filter.status.is_none_or(|wanted| view.status == wanted));

@@ -17,7 +17,7 @@ use crate::engine::log::{EventRow, ExceptionState, worse};
 use crate::engine::page;
 use crate::engine::pager::{Go, Pager, Place};
 use crate::postgres::Postgres;
-use crate::postgres::convert::{count, get, headers, id, uuid};
+use crate::postgres::convert::{count, created_by, get, headers, id, uuid};
 use crate::postgres::pool::bind;
 use crate::worker::EventKey;
 use crate::{Error, Result, Scope};
@@ -34,7 +34,12 @@ const SOURCES: &str = "select source from sources where org = $1 limit $2";
 /// By primary key.
 const GUARDED: &str = "select event from duplicate_guard where org = $1 and hash = any($2) order by event desc limit 1";
 
-/// By primary key. Payloads are not read: their lengths are in the rows' headers.
+/// By primary key. Payloads are not read: their lengths are in the rows' headers. Who sent an event is kept with its headers,
+/// which are short of one that was not received.
+const REST: &str = "select id, octet_length(body)::bigint, case when source is null then headers end from events \
+     where org = $1 and id = any($2)";
+
+/// By primary key. The same of payloads that are to be searched.
 const PAYLOAD_BYTES: &str = "select id, octet_length(body)::bigint from events where org = $1 and id = any($2)";
 
 /// By primary key. The payloads alone.
@@ -103,7 +108,7 @@ impl Desk {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let bytes = self.payload_bytes(events.iter().map(|(event, _)| event.key)).await?;
+        let mut rest = self.rest(events.iter().map(|(event, _)| event.key)).await?;
         let sources: Vec<i64> =
             events.iter().filter_map(|(event, _)| event.source).collect::<HashSet<_>>().into_iter().collect();
         let mut ids = HashMap::new();
@@ -113,12 +118,19 @@ impl Desk {
             }
         }
         let views = events.into_iter().filter_map(|(event, status)| {
-            let bytes = *bytes.get(&event.key)?;
+            let rest = rest.remove(&event.key)?;
             let known = |source| ids.get(&source).copied().ok_or(Error::NotFound { kind: "source" });
             let source = event.source.map(known).transpose();
-            Some(source.map(|source| event.view(source, bytes, status)))
+            Some(source.map(|source| event.view(source, rest, status)))
         });
         views.collect()
+    }
+
+    /// The length of the payload of each of the events, and who sent it.
+    async fn rest(&self, events: impl Iterator<Item = EventKey>) -> Result<HashMap<EventKey, (u64, Option<String>)>> {
+        let ids: Vec<Uuid> = events.map(EventKey::uuid).collect();
+        let rows = self.transaction.query(REST, bind![self.org, ids]).await?;
+        rows.iter().map(|row| Ok((EventKey::from_uuid(get(row, 0)?), (count(row, 1)?, created_by(row, 2)?)))).collect()
     }
 
     async fn payload_bytes(&self, events: impl Iterator<Item = EventKey>) -> Result<HashMap<EventKey, u64>> {

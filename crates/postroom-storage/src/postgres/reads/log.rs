@@ -26,7 +26,7 @@ pub(super) use select_event;
 const EVENTS: &str = select_event!("where org = $1 and id = any($2)");
 
 /// By primary key.
-const REPLAYS: &str = "select event, endpoint, run, created_at from replays where org = $1 and event = any($2)";
+const REPLAYS: &str = "select event, endpoint, run, created_at, actor from replays where org = $1 and event = any($2)";
 
 /// By primary key of both, for each delivery; the ends of the events leave out all other partitions. Of attempts that
 /// two nodes made at the same time a success counts, whenever it was recorded.
@@ -86,9 +86,9 @@ impl Desk {
             return Ok(Vec::new());
         }
         let ids: Vec<Uuid> = events.iter().map(|event| event.key.uuid()).collect();
-        let mut replays: HashMap<EventKey, Vec<(i64, u16, Timestamp)>> = HashMap::new();
+        let mut replays: HashMap<EventKey, Vec<(i64, u16, Timestamp, String)>> = HashMap::new();
         for row in self.transaction.query(REPLAYS, bind![self.org, ids]).await? {
-            let run = (get(&row, 1)?, small(&row, 2)?, moment(&row, 3)?);
+            let run = (get(&row, 1)?, small(&row, 2)?, moment(&row, 3)?, get(&row, 4)?);
             replays.entry(EventKey::from_uuid(get(&row, 0)?)).or_default().push(run);
         }
         Ok(events.into_iter().map(|event| event.runs(replays.remove(&event.key).unwrap_or_default())).collect())

@@ -27,27 +27,27 @@ const BY_NUMBER: &str = "select endpoint from endpoint where org = ?1 and number
 const ENDPOINT: &str = "select id, number from endpoint where endpoint = ?1";
 
 /// By primary key.
-const REPLAY: &str = "select created_at from replay where event = ?1 and endpoint = ?2 and run = ?3";
+const REPLAY: &str = "select created_at, actor from replay where event = ?1 and endpoint = ?2 and run = ?3";
 
 /// By primary key.
-const REPLAYS: &str = "select endpoint, run, created_at from replay where event = ?1";
+const REPLAYS: &str = "select endpoint, run, created_at, actor from replay where event = ?1";
 
 /// All runs of an event, in the order of lists.
 pub(super) fn runs(connection: &Connection, event: &EventRow) -> Result<Vec<Run>> {
-    let replays =
-        rows::all(connection, REPLAYS, &[&event.key.seq()], |row| Ok((row.get(0)?, row.get(1)?, moment(row, 2)?)))?;
-    Ok(event.runs(replays))
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, moment(row, 2)?, row.get(3)?));
+    Ok(event.runs(rows::all(connection, REPLAYS, &[&event.key.seq()], read)?))
 }
 
 /// One run of an event, if there is such a one.
 pub(super) fn run(connection: &Connection, event: &EventRow, endpoint: i64, run: u16) -> Result<Option<Run>> {
-    let created_at = if run > 0 {
-        rows::one(connection, REPLAY, &[&event.key.seq(), &endpoint, &run], |row| moment(row, 0))?
+    let created = if run > 0 {
+        let read = |row: &Row<'_>| Ok((moment(row, 0)?, Some(row.get(1)?)));
+        rows::one(connection, REPLAY, &[&event.key.seq(), &endpoint, &run], read)?
     } else {
-        event.targets.contains(&endpoint).then(|| event.id.created_at())
+        event.targets.contains(&endpoint).then(|| (event.id.created_at(), None))
     };
     let key = DeliveryKey { event: event.key, endpoint: EndpointKey(endpoint), run };
-    Ok(created_at.map(|created_at| Run { key, created_at }))
+    Ok(created.map(|(created_at, created_by)| Run { key, created_at, created_by }))
 }
 
 /// A delivery of the organization, taken apart.

@@ -11,7 +11,7 @@ use super::scan::select_event;
 use crate::api::{EventPayload, EventView};
 use crate::engine::log::{EventRow, worse};
 use crate::sqlite::connection::Connection;
-use crate::sqlite::convert::{headers, targets};
+use crate::sqlite::convert::{created_by, headers, targets};
 use crate::sqlite::rows;
 use crate::worker::EventKey;
 use crate::{Handoff, Result};
@@ -28,8 +28,9 @@ const PAYLOAD: &str = "select headers, body from event where id = ?1 and org = ?
 /// By primary key; deleted sources too, because their events stay.
 const SOURCE: &str = "select id from source where source = ?1";
 
-/// By primary key. The payload is not read: its length is in the row's header.
-const PAYLOAD_BYTES: &str = "select length(body) from event where seq = ?1";
+/// By primary key. The payload is not read: its length is in the row's header. Who sent it is kept with the headers, which
+/// are short of an event that was not received.
+const REST: &str = "select length(body), case when source is null then headers end from event where seq = ?1";
 
 /// From the columns of [`select_event`].
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<EventRow> {
@@ -102,12 +103,9 @@ impl<'a> Viewer<'a> {
 
     pub(super) fn view(&mut self, event: EventRow, status: Option<DeliveryStatus>) -> Result<EventView> {
         let source = event.source.map(|source| self.source(source)).transpose()?;
-        let payload_bytes = self.payload_bytes(event.key.seq())?;
-        Ok(event.view(source, payload_bytes, status))
-    }
-
-    fn payload_bytes(&self, seq: i64) -> Result<u64> {
-        rows::expect("event", self.connection, PAYLOAD_BYTES, &[&seq], |row| row.get(0))
+        let read = |row: &Row<'_>| Ok((row.get(0)?, created_by(row, 1)?));
+        let rest = rows::expect("event", self.connection, REST, &[&event.key.seq()], read)?;
+        Ok(event.view(source, rest, status))
     }
 
     fn source(&mut self, source: i64) -> Result<SourceId> {

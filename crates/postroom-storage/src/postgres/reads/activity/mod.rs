@@ -302,11 +302,11 @@ impl Desk {
         let runs = self.runs(events.values()).await?;
         let runs: HashMap<DeliveryKey, Run> = runs.into_iter().flatten().map(|run| (run.key, run)).collect();
         let known = |(id, key): &(Uuid, DeliveryKey)| {
-            let of = (events.get(&key.event)?, *runs.get(key)?);
+            let of = (events.get(&key.event)?, runs.get(key)?.clone());
             attempts.remove(id).map(|attempt| (*id, of, attempt))
         };
         let known: Vec<_> = wanted.iter().filter_map(known).collect();
-        let views = self.delivery_views(known.iter().map(|(_, of, _)| *of)).await?;
+        let views = self.delivery_views(known.iter().map(|(_, of, _)| of.clone())).await?;
         let shown = known
             .into_iter()
             .zip(views)
