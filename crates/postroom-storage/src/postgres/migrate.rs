@@ -53,6 +53,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0006_people" compatible from 3,
     "0007_audit" compatible from 7,
     "0008_moving" compatible from 7,
+    "0009_guard" compatible from 7,
 ];
 
 /// The version this program works with: the number of its migrations.

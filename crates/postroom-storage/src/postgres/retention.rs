@@ -23,6 +23,10 @@ use crate::engine::people;
 const ROWS: i64 = 500;
 /// The most events that a step takes out of a day that is kept.
 const EVENTS: i64 = 200;
+/// How many pages of the guard's table a step walks over: 2 MiB.
+const PAGES: i64 = 256;
+/// In how many rounds the walk comes around, if that is more pages than a step takes: an hour at one in a minute.
+const ROUNDS: i64 = 60;
 /// How long a statement of upkeep may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long rejected requests are kept.
@@ -84,9 +88,13 @@ const TAKE_OUT: &str = "with page as (select unnest($1::int8[]) as org, unnest($
      delete from events using going where events.org = going.org and events.id = going.id \
        and events.id >= $3 and events.id < $4";
 
-/// Index: duplicate_guard_by_event.
-const GUARDS: &str = "delete from duplicate_guard where (org, hash) in \
-     (select org, hash from duplicate_guard where event < $1 order by event limit $2)";
+/// How many pages the guard's table has.
+const GUARD_PAGES: &str = "select pg_relation_size('duplicate_guard') / current_setting('block_size')::bigint";
+
+/// By the places of rows, page after page: an index by event would cost more with every event than to look at each row a
+/// few times in its life does.
+const GUARDS: &str = "delete from duplicate_guard \
+     where ctid >= format('(%s,0)', $1)::tid and ctid < format('(%s,0)', $2)::tid and event < $3";
 
 /// Index: rejections_by_age.
 const REJECTIONS: &str = "delete from rejections where (org, id) in \
@@ -127,6 +135,17 @@ pub(super) struct Upkeep {
     retention: Duration,
     /// How far a walk over days that are kept has come: on which day, after which event of which organization.
     walk: Mutex<Option<(String, i64, Uuid)>>,
+    /// How far the walk over the guard's table has come.
+    guards: Mutex<Guards>,
+}
+
+/// A walk over the guard's table, which begins anew at its end.
+#[derive(Debug, Default, Clone, Copy)]
+struct Guards {
+    /// The next page.
+    next: i64,
+    /// How many pages are left in this round.
+    left: i64,
 }
 
 /// A day of the log.
@@ -149,7 +168,7 @@ enum Found {
 impl Upkeep {
     /// Upkeep of a log that is kept so long.
     pub(super) fn new(platform: Pool, dedupe_window: Duration, retention: Duration) -> Self {
-        Self { platform, dedupe_window, retention, walk: Mutex::default() }
+        Self { platform, dedupe_window, retention, walk: Mutex::default(), guards: Mutex::default() }
     }
 
     /// One step. Returns whether there is more to do.
@@ -161,9 +180,8 @@ impl Upkeep {
     /// Everything that is kept for a time and is not the log itself.
     async fn rest(&self, now: Timestamp) -> Result<bool> {
         let Some(transaction) = alone(&self.platform).await? else { return Ok(false) };
-        let oldest = EventId::floor(now - self.dedupe_window.min(self.retention)).to_bytes();
+        let guards = self.guards(&transaction, now).await?;
         let deleted = [
-            transaction.execute(GUARDS, bind![uuid(oldest), ROWS]).await?,
             transaction.execute(REJECTIONS, bind![at(now - REJECTIONS_KEPT), ROWS]).await?,
             transaction.execute(ANSWERS, bind![at(now - ANSWERS_KEPT), ROWS]).await?,
             transaction.execute(TOKENS, bind![at(now - people::KEPT), ROWS]).await?,
@@ -173,7 +191,24 @@ impl Upkeep {
         transaction.execute(SOURCE_SECRETS, bind![at(now)]).await?;
         transaction.execute(ENDPOINT_SECRETS, bind![at(now)]).await?;
         transaction.commit().await?;
-        Ok(deleted.into_iter().any(|rows| rows >= ROWS.unsigned_abs()))
+        *self.guards.lock() = guards;
+        Ok(guards.left > 0 || deleted.into_iter().any(|rows| rows >= ROWS.unsigned_abs()))
+    }
+
+    /// One step of the walk over the guard's table; says where it is then.
+    async fn guards(&self, transaction: &Transaction, now: Timestamp) -> Result<Guards> {
+        let oldest = EventId::floor(now - self.dedupe_window.min(self.retention)).to_bytes();
+        let pages: i64 = get(&transaction.expect("a size", GUARD_PAGES, &[]).await?, 0)?;
+        let Guards { mut next, mut left } = *self.guards.lock();
+        if next >= pages {
+            next = 0;
+        }
+        if left == 0 {
+            left = (pages / ROUNDS).max(PAGES).min(pages);
+        }
+        let upto = next + left.min(PAGES);
+        transaction.execute(GUARDS, bind![next, upto, uuid(oldest)]).await?;
+        Ok(Guards { next: upto, left: (left - PAGES).max(0) })
     }
 
     /// One step over the days that are old, oldest first.

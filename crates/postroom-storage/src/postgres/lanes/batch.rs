@@ -22,40 +22,47 @@ use crate::receiver::Recorded;
 use crate::worker::{EndpointKey, EventKey, OrganizationKey, StoredEvent};
 use crate::{Handoff, Result};
 
-/// `$more` is done in the same statement.
+/// `$found` says what becomes of external ids that are known already, `$of_new` which events are written then, and `$more`
+/// and `$answer` are done and answered in the same statement. Lists become rows in a list of columns: as functions in a `from` each would be laid
+/// by first, at a thousand instructions for a value.
 macro_rules! write {
-    ($($more:literal)?) => {
+    ($found:literal, $of_new:literal, $more:literal, $answer:literal) => {
         concat!(
             "\
     with fence as materialized ( \
         select node from nodes where node = $1 and epoch = $2 and state = 'live' for key share \
     ), guarded as ( \
-        insert into duplicate_guard as guard (org, hash, event) \
-        select g.org, g.hash, g.event from fence, unnest($3, $4, $5) as g (org, hash, event) order by g.org, g.hash \
-        on conflict (org, hash) do update set event = excluded.event where guard.event < $6 \
-        returning event \
-    ), written as ( \
+        insert into duplicate_guard as guard (org, hash, event) select g.org, g.hash, g.event \
+        from fence, (select unnest($3) as org, unnest($4) as hash, unnest($5) as event) as g ",
+            $found,
+            "), written as ( \
         insert into events (org, id, node, tx, source, type, external_id, targets, counted, headers, body) \
         select e.org, e.id, fence.node, (select txid_current()), e.source, e.type, e.external_id, e.targets, \
             e.counted, e.headers, e.body \
-        from fence, unnest($7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-            as e (org, id, source, type, external_id, targets, counted, headers, body, is_guarded) \
-        where not e.is_guarded or e.id in (select event from guarded) ",
-            $($more,)?
-            ") select txid_current(), (select count(*) from fence), (select array_agg(event) from guarded)"
+        from fence, (select unnest($6) as org, unnest($7) as id, unnest($8) as source, unnest($9) as type, \
+            unnest($10) as external_id, unnest($11) as targets, unnest($12) as counted, unnest($13) as headers, \
+            unnest($14) as body, ",
+            $of_new,
+            $more,
+            ") select txid_current(), (select count(*) from fence)",
+            $answer
         )
     };
 }
 
-/// Appends everything that is not a duplicate, for a node that is alive. By the primary keys of nodes and duplicate_guard.
-const WRITE: &str = write!();
+/// Appends events of which none is a duplicate, for a node that is alive; if one is, the guard's key refuses them all. By
+/// the primary keys of nodes and duplicate_guard.
+const WRITE: &str = write!("", "true) as e", "", "");
 
 /// How many of the values it needs.
-const OF_EVENTS: usize = 16;
+const OF_EVENTS: usize = 14;
 
-/// The same when deliveries wait as exceptions or a month is counted, by the primary key of usage too. Most batches need
-/// neither, and to start what there is nothing to do for takes its time.
+/// Appends everything that is not a duplicate, and does whatever else there is: deliveries that wait as exceptions, counts
+/// of a month. By the primary key of usage too. Most batches need nothing of it, and to look before each insert and to
+/// start what there is nothing to do for takes its time.
 const WRITE_ALL: &str = write!(
+    "on conflict (org, hash) do update set event = excluded.event where guard.event < $15 returning event ",
+    "unnest($16) as is_guarded) as e where not e.is_guarded or e.id in (select event from guarded) ",
     "), parked as ( \
         insert into exceptions (org, endpoint, event, run, state, due_at, attempts, attempts_of_schedule, since) \
         select p.org, p.endpoint, p.event, 0, 'waiting', $17, 0, 0, $17 \
@@ -64,7 +71,8 @@ const WRITE_ALL: &str = write!(
     ), counted as ( \
         insert into usage as usage (org, month, count) \
         select c.org, $22, c.count from fence, unnest($23, $24) as c (org, count) order by c.org \
-        on conflict (org, month) do update set count = usage.count + excluded.count "
+        on conflict (org, month) do update set count = usage.count + excluded.count ",
+    ", (select array_agg(event) from guarded)"
 );
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -179,14 +187,16 @@ pub(super) enum Why {
 pub(super) struct Answer {
     pub(super) tx: i64,
     pub(super) is_alive: bool,
-    pub(super) guarded: HashSet<Uuid>,
+    /// Events whose external id is new; none when all are.
+    pub(super) guarded: Option<HashSet<Uuid>>,
 }
 
 impl Answer {
     fn read(rows: &[Row]) -> Result<Self, Fault> {
         let row = rows.first().ok_or_else(|| Fault::Lost(broken("a statement of one row found none")))?;
-        let guarded: Option<Vec<Uuid>> = get(row, 2)?;
-        let guarded = guarded.unwrap_or_default().into_iter().collect();
+        let is_told = row.len() > 2;
+        let guarded: Option<Vec<Uuid>> = if is_told { get(row, 2)? } else { None };
+        let guarded = is_told.then(|| guarded.unwrap_or_default().into_iter().collect());
         Ok(Self { tx: get(row, 0)?, is_alive: get::<i64>(row, 1)? > 0, guarded })
     }
 }
@@ -250,15 +260,16 @@ impl Batch {
         }
     }
 
-    /// The guard's rows.
-    pub(super) fn guards(&self) -> Guards {
-        let mut guards = Guards::default();
-        for entry in &self.entries {
-            if let Some((org, hash)) = entry.hash() {
-                guards.orgs.push(org);
-                guards.hashes.push(hash);
-                guards.events.push(uuid(entry.id.to_bytes()));
-            }
+    /// The guard's rows, in the order of its key. Whether one of them may be there already is for the caller to say.
+    pub(super) fn guards(&self, may_be_known: bool) -> Guards {
+        let guarded = |entry: &Entry| entry.hash().map(|hash| (hash, uuid(entry.id.to_bytes())));
+        let mut rows: Vec<_> = self.entries.iter().filter_map(guarded).collect();
+        rows.sort_unstable();
+        let mut guards = Guards { may_be_known, ..Guards::default() };
+        for ((org, hash), event) in rows {
+            guards.orgs.push(org);
+            guards.hashes.push(hash);
+            guards.events.push(event);
         }
         guards
     }
@@ -280,6 +291,8 @@ pub(super) struct Guards {
     pub(super) orgs: Vec<i64>,
     pub(super) hashes: Vec<Uuid>,
     pub(super) events: Vec<Uuid>,
+    /// It is looked for each of them before it is written. Otherwise one that is there refuses all.
+    may_be_known: bool,
 }
 
 /// The columns of events and exceptions.
@@ -339,7 +352,6 @@ impl<'a> Values<'a> {
             guards.orgs,
             guards.hashes,
             guards.events,
-            batch.floor,
             self.orgs,
             self.ids,
             self.sources,
@@ -349,6 +361,7 @@ impl<'a> Values<'a> {
             self.counted,
             self.headers,
             self.bodies,
+            batch.floor,
             self.guarded,
             now,
             self.parked_orgs,
@@ -359,7 +372,7 @@ impl<'a> Values<'a> {
             counts.0,
             counts.1,
         ];
-        let only_events = self.parked_orgs.is_empty() && counts.0.is_empty();
+        let only_events = !guards.may_be_known && self.parked_orgs.is_empty() && counts.0.is_empty();
         let (statement, values) = if only_events { (WRITE, &values[..OF_EVENTS]) } else { (WRITE_ALL, values) };
         Answer::read(&line.write(statement, values).await?)
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Guards, Why, Written};
 use super::line::{Fault, Line};
-use crate::postgres::convert::{at, get, uuid};
+use crate::postgres::convert::{at, get};
 use crate::postgres::pool::bind;
 use crate::{Error, Result};
 
@@ -19,11 +19,12 @@ const LOCK: &str = "insert into usage as usage (org, month, count) \
 
 /// By primary key.
 const GUARD: &str = "insert into duplicate_guard as guard (org, hash, event) \
-     select g.org, g.hash, g.event from unnest($1, $2, $3) as g (org, hash, event) order by g.org, g.hash \
+     select unnest($1), unnest($2), unnest($3) \
      on conflict (org, hash) do update set event = excluded.event where guard.event < $4 returning event";
 
-/// Index: duplicate_guard_by_event.
-const UNGUARD: &str = "delete from duplicate_guard where event = any($1)";
+/// By primary key.
+const UNGUARD: &str = "delete from duplicate_guard as guard using (select unnest($1) as org, unnest($2) as hash) as over \
+     where guard.org = over.org and guard.hash = over.hash";
 
 /// Writes a batch; `None` if it was not let in.
 pub(super) async fn write(line: &Line, batch: &Batch) -> Result<Option<Written>, Fault> {
@@ -38,7 +39,7 @@ async fn transact(line: &Line, batch: &Batch) -> Result<Option<Written>, Fault> 
     let limits = batch.limited();
     let orgs: Vec<i64> = limits.keys().copied().collect();
     let month = at(batch.now.month().0);
-    let guards = batch.guards();
+    let guards = batch.guards(true);
     let lock = bind![orgs, month];
     let guard = bind![guards.orgs, guards.hashes, guards.events, batch.floor];
     let (_, locked, guarded) =
@@ -51,15 +52,10 @@ async fn transact(line: &Line, batch: &Batch) -> Result<Option<Written>, Fault> 
         (*org, limit.saturating_sub(counted.get(org).copied().unwrap_or(0)))
     });
     let (left_out, counts) = decide(batch, &guarded, left.collect());
-    let over: Vec<Uuid> = left_out
-        .iter()
-        .filter(|(_, why)| **why == Why::Over)
-        .filter_map(|(at, _)| batch.entries.get(*at))
-        .filter(|entry| entry.record.guard.is_some())
-        .map(|entry| uuid(entry.id.to_bytes()))
-        .collect();
-    if !over.is_empty() {
-        line.query(UNGUARD, bind![over]).await?;
+    let over = left_out.iter().filter(|(_, why)| **why == Why::Over);
+    let (orgs, hashes): (Vec<i64>, Vec<Uuid>) = over.filter_map(|(at, _)| batch.entries.get(*at)?.hash()).unzip();
+    if !orgs.is_empty() {
+        line.query(UNGUARD, bind![orgs, hashes]).await?;
     }
     let (none, values) = (Guards::default(), batch.values(&Guards::default(), &left_out));
     let answer = values.write(line, batch, &none, &counts).await?;

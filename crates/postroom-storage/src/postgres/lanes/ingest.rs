@@ -40,6 +40,10 @@ const FIRST: &str = "select asked.org, asked.hash, events.id, length(events.targ
      from unnest($1, $2) as asked (org, hash) join duplicate_guard using (org, hash) \
      join events on events.org = duplicate_guard.org and events.id = duplicate_guard.event";
 
+/// How long after a duplicate it is looked for others before anything is written. To look costs a sixth of a batch; not to
+/// look costs the whole one when there is one after all, and a line in the server's log.
+const CAREFUL: Duration = Duration::from_secs(10);
+
 /// The most organizations of which it is remembered that they had all events of their month.
 const EXHAUSTED_REMEMBERED: usize = 10_000;
 
@@ -75,6 +79,7 @@ pub(super) fn start(login: Login, settings: Arc<Settings>, metrics: Metrics, sto
         ids: Ids::after(None),
         line: None,
         down_until: None,
+        careful_until: None,
         doubt: None,
     };
     tokio::spawn(async move {
@@ -152,6 +157,8 @@ struct Lane {
     line: Option<Line>,
     /// Until then nobody is kept waiting for a connection.
     down_until: Option<Instant>,
+    /// Until then duplicates are expected.
+    careful_until: Option<Instant>,
     /// A batch whose answer was lost. Nobody waits for it any longer.
     doubt: Option<Batch>,
 }
@@ -328,16 +335,27 @@ impl Lane {
     }
 
     /// Sends a batch; `None` if it was not let in.
-    async fn write(&self, batch: &Batch) -> Result<Option<Written>, Fault> {
+    async fn write(&mut self, batch: &Batch) -> Result<Option<Written>, Fault> {
         let mut made_partition = false;
         let mut tries = 0;
         loop {
             let fault = match self.write_once(batch).await {
                 Err(fault) => fault,
-                written => return written,
+                Ok(written) => {
+                    let is_duplicate = |why: &Why| matches!(why, Why::Duplicate);
+                    if written.as_ref().is_some_and(|written| written.left_out.values().any(is_duplicate)) {
+                        self.careful_until = Some(Instant::now() + CAREFUL);
+                    }
+                    return Ok(written);
+                }
             };
-            let line = self.line()?;
             tries += 1;
+            // A duplicate that was not expected; or, at the same moment, another node's first one.
+            if fault.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES {
+                self.careful_until = Some(Instant::now() + CAREFUL);
+                continue;
+            }
+            let line = self.line()?;
             if fault.is(&SqlState::CHECK_VIOLATION) && !made_partition {
                 made_partition = true;
                 for millis in batch.days() {
@@ -354,11 +372,12 @@ impl Lane {
         if !batch.limited().is_empty() {
             return counted::write(line, batch).await;
         }
-        let guards = batch.guards();
+        let guards = batch.guards(self.careful_until.is_some_and(|until| Instant::now() < until));
         let values = batch.values(&guards, &HashMap::default());
         let answer = values.write(line, batch, &guards, &<_>::default()).await?;
         Ok(answer.is_alive.then(|| {
-            let left_out = batch.duplicates(&answer.guarded).into_iter().map(|place| (place, Why::Duplicate));
+            let duplicates = answer.guarded.map(|guarded| batch.duplicates(&guarded)).unwrap_or_default();
+            let left_out = duplicates.into_iter().map(|place| (place, Why::Duplicate));
             Written { tx: answer.tx, left_out: left_out.collect() }
         }))
     }

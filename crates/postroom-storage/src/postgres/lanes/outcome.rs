@@ -43,7 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Above so many, it is looked which deliveries without a known outcome are still in memory.
 const UNSURE_MAX: usize = 10_000;
 
-/// Appends attempts; `$again` says what becomes of those that are there already.
+/// Appends attempts; `$again` says what becomes of those that are there already. Lists become rows in a list of
+/// columns: as functions in a `from` each would be laid by first, at a thousand instructions for a value.
 macro_rules! append {
     ($again:literal) => {
         concat!(
@@ -52,8 +53,10 @@ macro_rules! append {
             settled_at, url, response_headers, response_body) \
         select a.org, a.endpoint, a.event, a.run, a.id, (select txid_current()), a.number, a.succeeded, a.status, \
             a.error, a.duration_ms, $1, a.url, a.response_headers, a.response_body \
-        from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as a (org, endpoint, event, run, id, \
-            number, succeeded, status, error, duration_ms, url, response_headers, response_body) ",
+        from (select unnest($2) as org, unnest($3) as endpoint, unnest($4) as event, unnest($5) as run, \
+            unnest($6) as id, unnest($7) as number, unnest($8) as succeeded, unnest($9) as status, \
+            unnest($10) as error, unnest($11) as duration_ms, unnest($12) as url, \
+            unnest($13) as response_headers, unnest($14) as response_body) as a ",
             $again
         )
     };

@@ -142,6 +142,27 @@ async fn a_day_in_which_deliveries_wait_is_kept_for_them_alone() {
 }
 
 #[tokio::test]
+async fn senders_ids_are_forgotten_page_after_page_and_the_walk_begins_anew() {
+    let room = Room::new().await;
+    let upkeep = room.upkeep();
+    // More pages than two steps take, with the old ones all over them.
+    let fill = |from: u32| {
+        format!(
+            "insert into duplicate_guard select 1, md5(n::text)::uuid, \
+               (case n % 3 when 0 then day_floor('2026-11-22') else day_floor('2026-11-01') end) \
+             from generate_series({from}, {from} + 59999) as n"
+        )
+    };
+    for round in 0..2 {
+        room.run(&fill(round * 60_000)).await;
+        for _ in 0..8 {
+            all(&upkeep, start()).await;
+        }
+        assert_eq!(room.count("duplicate_guard").await, i64::from(round + 1) * 20_000);
+    }
+}
+
+#[tokio::test]
 async fn many_processes_that_do_it_at_once_do_it_once() {
     let room = Room::new().await;
     let upkeep: Vec<_> = (0..4).map(|_| room.upkeep()).collect();

@@ -20,9 +20,10 @@ const ALL: [&str; NEWEST] = [
     "0006_people",
     "0007_audit",
     "0008_moving",
+    "0009_guard",
 ];
 /// How many there are.
-pub(super) const NEWEST: usize = 8;
+pub(super) const NEWEST: usize = 9;
 /// The schema of a program to come.
 pub(super) const NEWER: i32 = NEWEST as i32 + 1;
 /// How many there are before that which makes the parts.

@@ -149,6 +149,31 @@ async fn a_node_that_was_thought_dead_goes_on_as_another_and_forgets_what_it_hel
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_comes_to_two_nodes_at_once_is_one_event_and_takes_no_other_with_it() {
+    let room = Room::<Postgres>::new().await;
+    let acme = room.organization("acme").await;
+    let other = Neighbour::of(&room).await;
+    let sends = (0..200).map(|n| {
+        let (room, other, acme) = (&room, &other, &acme);
+        async move {
+            let (same, here, there) = (format!("same-{}", n % 100), format!("here-{n}"), format!("there-{n}"));
+            let (first, second, here, there) = tokio::join!(
+                room.try_send(acme, "a", Some(&same)),
+                other.send(room, acme, Some(&same)),
+                room.try_send(acme, "a", Some(&here)),
+                other.send(room, acme, Some(&there)),
+            );
+            assert!(!here.unwrap().duplicate && there.is_ok());
+            assert_eq!(first.unwrap().id, second.unwrap());
+        }
+    });
+    join_all(sends).await;
+    let admin = admin(&room).await;
+    assert_eq!(count(&admin, "select count(*) from events").await, 500);
+    assert_eq!(count(&admin, "select count(*) from duplicate_guard join events on id = event").await, 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_is_exact_over_two_nodes() {
     let room = Room::<Postgres>::new().await;
     let acme = limited(&room, "acme", 100).await;

@@ -1,0 +1,1 @@
+create index duplicate_guard_by_event on duplicate_guard (event);
