@@ -32,7 +32,7 @@ use crate::{Error, Result};
 
 /// A statement is sent so long after the one before at the earliest, unless a full one waits: starting and committing one
 /// costs as much as thirty attempts.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(25);
 /// After how long a delivery that is still in memory gets a row of its own.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// How many of those in one statement.
