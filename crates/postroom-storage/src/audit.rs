@@ -49,7 +49,7 @@ actions! {
     EndpointDeleted => "endpoint.deleted",
     /// An endpoint was switched on.
     EndpointEnabled => "endpoint.enabled",
-    /// An endpoint was switched off.
+    /// An endpoint was switched off, by the system when it answered 410.
     EndpointDisabled => "endpoint.disabled",
     /// An endpoint got a new secret.
     EndpointSecretRotated => "endpoint.secret_rotated",
@@ -91,7 +91,7 @@ actions! {
     SuperAdminInvited => "super_admin.invited",
     /// A super admin was switched on or off.
     SuperAdminUpdated => "super_admin.updated",
-    /// Callers were refused: bad credentials, or not allowed. One entry a minute for each caller and route.
+    /// Callers were refused: bad credentials, too many of them, or not allowed. One entry a minute for each caller and route.
     AccessRefused => "access.refused",
 }
 
@@ -118,7 +118,7 @@ pub struct AuditEntry {
     pub number: u64,
     /// When it was done. Never before the entry in front of it.
     pub at: Timestamp,
-    /// Who did it: the id of a key or a user, `super_admin`, `operator`, `sender`, `nobody`.
+    /// Who did it: the id of a key or a user, `super_admin`, `operator`, `sender`, `nobody`, `system`.
     pub actor: String,
     /// What was done, such as `endpoint.updated`.
     pub action: String,

@@ -21,6 +21,8 @@ pub enum Actor {
     Nobody,
     /// Whoever sends to a source: proved by a signature, not by a credential of ours.
     Sender,
+    /// The program itself.
+    System,
 }
 
 impl std::fmt::Display for Actor {
@@ -32,6 +34,7 @@ impl std::fmt::Display for Actor {
             Self::Operator => f.write_str("operator"),
             Self::Nobody => f.write_str("nobody"),
             Self::Sender => f.write_str("sender"),
+            Self::System => f.write_str("system"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Callers that were refused, for the audit log: one entry a minute for each caller and route, and a bounded number of
-//! them, so that whoever guesses does not fill the database.
+//! Callers that were refused, for the audit log: one entry a minute for each caller and route, one for an address that has
+//! shown too many wrong credentials, and a bounded number of them, so that whoever guesses does not fill the database.
 
 use std::collections::HashSet;
 
@@ -16,9 +16,10 @@ use crate::problem::{Code, Problem};
 const ENTRIES: usize = 1_000;
 const MINUTE_MS: i64 = 60_000;
 
-/// What is worth an entry: somebody showed a credential, and it was not good, or not good for this.
-const NOTED: [Code; 5] = [
+/// What is worth an entry: somebody showed a credential, and it was not good, not good for this, or one too many.
+const NOTED: [Code; 6] = [
     Code::CredentialsInvalid,
+    Code::RateLimited,
     Code::Forbidden,
     Code::OrganizationNotFound,
     Code::OrganizationInactive,
@@ -52,7 +53,9 @@ pub(crate) async fn note(state: &State, scope: Option<&Scope>, from: &Origin, ro
     let now = state.now();
     let address = || from.address.map_or_else(String::new, |address| owner(address).to_string());
     let who = scope.map_or_else(address, |scope| scope.actor().to_string());
-    if !NOTED.contains(&problem.code()) || !state.refusals.is_news(who, &route, now) {
+    // Too many from an address are too many wherever they were shown.
+    let place = if problem.code() == Code::RateLimited { "" } else { &route };
+    if !NOTED.contains(&problem.code()) || !state.refusals.is_news(who, place, now) {
         return;
     }
     let refusal = Refusal { route, code: problem.code().as_str() };

@@ -54,6 +54,11 @@ impl<'a> From<&'a Scope> for By<'a> {
 }
 
 impl<'a> By<'a> {
+    /// The program itself, in an organization. It comes from nowhere.
+    pub(crate) fn system(org: i64, nowhere: &'a Origin) -> Self {
+        Self { org, actor: Actor::System, origin: nowhere }
+    }
+
     /// Somebody who showed no good credential.
     pub(crate) fn nobody(origin: &'a Origin) -> Self {
         Self { org: INSTALLATION, actor: Actor::Nobody, origin }

@@ -11,19 +11,10 @@ use super::convert::{at, get, headers, moment};
 use super::pool::{Pool, bind};
 use crate::engine::packed::{broken, pack_headers};
 use crate::engine::record::Settle;
-use crate::engine::rows::Disabled;
 use crate::worker::{
     DeliveryKey, Due, Endpoint, EndpointKey, EventKey, OrganizationKey, Settlement, StoredEvent, Transition, Worker,
 };
 use crate::{Error, Result};
-
-/// Index: endpoints_by_number.
-const DISABLE_GONE: &str = "update endpoints set disabled_reason = $2, disabled_at = $3, updated_at = $3, \
-     version = version + 1 \
-     where endpoint = $1 and disabled_reason is null and deleted_at is null";
-
-/// Index: endpoints_by_number.
-const EXISTS: &str = "select 1 from endpoints where endpoint = $1";
 
 /// Index: exceptions_due, one step for each endpoint, in the shards of this node.
 const HEADS: &str = "with recursive head (endpoint) as ( \
@@ -87,13 +78,7 @@ impl Worker for Postgres {
     }
 
     async fn endpoint_disable_gone(&self, endpoint: EndpointKey, now: Timestamp) -> Result<()> {
-        let connection = self.0.pools.worker.connection().await?;
-        let disabled = connection.execute(DISABLE_GONE, bind![endpoint.0, Disabled::Gone.as_str(), at(now)]).await?;
-        if disabled == 0 && connection.query_one(EXISTS, bind![endpoint.0]).await?.is_none() {
-            return Err(Error::NotFound { kind: "endpoint" });
-        }
-        drop(connection);
-        self.0.directories.look().await
+        self.disable_gone(self.owner(endpoint).await?, endpoint, now).await
     }
 
     async fn pending_heads(&self, after: Option<EndpointKey>, limit: usize) -> Result<Vec<(EndpointKey, Timestamp)>> {

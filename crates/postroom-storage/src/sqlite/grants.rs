@@ -54,7 +54,7 @@ const GRANTS: &[Grant] = &[
     // The length of the body counts for the bound.
     grant(Receiver, "rejection").read(&["seq", "org", "body"]).insert().delete(),
     grant(Worker, "organization").read(&["org", "id", "is_active"]),
-    grant(Worker, "endpoint").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
+    grant(Worker, "endpoint").read(ALL),
     grant(Worker, "endpoint_secret").read(ALL),
     grant(Worker, "event").read(ALL),
     grant(Worker, "attempt").read(&["event", "endpoint", "run"]).insert(),

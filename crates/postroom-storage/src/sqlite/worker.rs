@@ -72,8 +72,10 @@ impl Worker for Sqlite {
     }
 
     async fn endpoint_disable_gone(&self, endpoint: EndpointKey, now: Timestamp) -> Result<()> {
-        self.configure(Part::Worker, move |connection, _| {
-            let org = configuration::endpoints::disable_gone(connection, endpoint, now)?;
+        let vault = self.0.vault.clone();
+        // Configuration, and its entry in the audit log: neither is the worker's to change.
+        self.configure(Part::Api, move |connection, _| {
+            let org = configuration::endpoints::disable_gone(connection, &vault, endpoint, now)?;
             Ok(Changed { org, wake: vec![endpoint], value: () })
         })
         .await

@@ -24,6 +24,25 @@ async fn entries<H: Harness>(room: &Room<H>, scope: &Scope, filter: AuditFilter)
     room.storage.api.audit_list(scope, filter, page(250)).await.unwrap().data
 }
 
+pub async fn an_endpoint_that_says_it_is_gone_is_switched_off_by_the_system<H: Harness>() {
+    let room = Room::<H>::new().await;
+    let acme = room.organization("acme").await;
+    let endpoint = room.endpoint(&acme).await;
+    room.send(&acme, "a").await;
+    let key = room.handed_over()[0].1;
+    for _ in 0..2 {
+        room.storage.worker.endpoint_disable_gone(key, room.now()).await.unwrap();
+    }
+    let filter = AuditFilter { actor: Some("system".into()), ..AuditFilter::default() };
+    let seen = entries(&room, &acme.scope, filter).await;
+    assert_eq!(seen.len(), 1, "what is off already is not switched off: {seen:?}");
+    assert_eq!((seen[0].action.as_str(), &seen[0].resource_id), ("endpoint.disabled", &Some(endpoint.id.to_string())));
+    assert_eq!(Value::Object(seen[0].new_values.clone().unwrap()), json!({"disabled_reason": "gone"}));
+    assert_eq!((&seen[0].address, &seen[0].request_id), (&None, &None));
+    let reports = room.storage.platform.audit_verify(SuperAdmin::by_operator(), None).await.unwrap();
+    assert!(reports.iter().all(|report| report.broken.is_none()), "{reports:?}");
+}
+
 /// The newest entry.
 async fn newest<H: Harness>(room: &Room<H>, scope: &Scope) -> AuditEntry {
     entries(room, scope, AuditFilter::default()).await.remove(0)

@@ -108,6 +108,7 @@ macro_rules! suite {
                 entries_are_found_by_what_they_say_and_read_in_pages,
                 what_is_of_no_organization_has_a_chain_of_its_own,
                 what_is_not_done_leaves_no_entry,
+                an_endpoint_that_says_it_is_gone_is_switched_off_by_the_system,
                 many_who_write_at_once_make_one_chain,
             ],
             keeping: [

@@ -159,7 +159,11 @@ pub(crate) async fn authorize(
     let address = ClientAddress::of_request(request.extensions());
     let caller = match prove(&state, address, method, request.headers()).await {
         Ok(caller) => caller.from(&origin),
-        Err(problem) => return Err(counted(&state, address, refused(None, problem).await)),
+        Err(problem) => {
+            let counted = counted(&state, address, refused(None, problem).await);
+            let is_too_many = counted.code() == Code::RateLimited;
+            return Err(if is_too_many { refused(None, counted).await } else { counted });
+        }
     };
     if let Err(problem) = permit(&caller, needed) {
         return Err(refused(caller.scope(), problem).await);

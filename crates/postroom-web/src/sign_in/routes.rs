@@ -112,15 +112,20 @@ async fn verify_link(
     state.site.check_page(&headers)?;
     let now = state.now();
     let invalid = || state.rates.wrong_credential(address, now, Problem::of(Code::SignInLinkInvalid));
-    let token = SignInToken::parse(&link.token).ok_or_else(invalid)?;
-    let signed_in = state.app.storage.authorizer.sign_in(&token.hash(), &origin, user_agent(&headers), now).await;
+    let signed_in = match SignInToken::parse(&link.token) {
+        Some(token) => {
+            state.app.storage.authorizer.sign_in(&token.hash(), &origin, user_agent(&headers), now).await.map(Some)
+        }
+        None => Ok(None),
+    };
     let session = match signed_in {
-        Err(postroom_storage::Error::NotFound { .. }) => {
+        Ok(Some(session)) => session,
+        Ok(None) | Err(postroom_storage::Error::NotFound { .. }) => {
             let problem = invalid();
             refusals::note(&state, None, &origin, "POST /api/auth/verify-magic-link".to_owned(), &problem).await;
             return Err(problem);
         }
-        other => other?,
+        Err(error) => return Err(error.into()),
     };
     answer(&state, session, now)
 }

@@ -53,6 +53,17 @@ pub async fn who_guesses_credentials_is_stopped_and_who_has_one_is_not(engine: E
     assert_eq!(ask(ADMIN).await.status, 429, "the admin token can be, so it is not even looked at");
     assert_eq!(room.get("/v1/providers").send().await.verdict(), "401 credentials_missing", "that is no guess");
 
+    room.get("/v1/endpoints").bearer("another-guess").send().await;
     room.forward(Duration::from_secs(20));
-    assert_eq!(ask(ADMIN).await.status, 200);
+    let log = room.get("/v1/audit-logs?actor=nobody").bearer(ADMIN).send().await;
+    assert_eq!(log.status, 200, "{log:?}");
+    let codes: Vec<_> =
+        log.json()["data"].as_array().unwrap().iter().map(|entry| entry["new_values"].clone()).collect();
+    let entry = |route: &str, code: &str| json!({"route": route, "code": code});
+    let expected = [
+        entry("GET /v1/endpoints", "credentials_invalid"),
+        entry("GET /v1/providers", "rate_limited"),
+        entry("GET /v1/providers", "credentials_invalid"),
+    ];
+    assert_eq!(codes, expected, "newest first; too many are too many wherever they are shown");
 }

@@ -7,17 +7,18 @@ use super::room_for_one_more;
 use super::secrets::{self, Secrets};
 use crate::api::{EndpointView, NewEndpoint, Page, PageRequest, Rotation, SecretPeriod};
 use crate::audit::Action;
-use crate::engine::audit::{self, Act};
+use crate::engine::audit::{self, Act, By};
 use crate::engine::packed::{broken, to_json};
 use crate::engine::rows::{Disabled, EndpointRow, SecretsOf};
 use crate::engine::vault::Vault;
 use crate::engine::{page, views};
 use crate::postgres::Postgres;
 use crate::postgres::audit::write;
-use crate::postgres::convert::{at, get, uuid};
+use crate::postgres::convert::{at, get, id, uuid};
 use crate::postgres::pool::{Transaction, bind};
 use crate::postgres::rows::{Read, integer, select_endpoint};
-use crate::{Error, Result, Scope};
+use crate::worker::EndpointKey;
+use crate::{Error, Origin, Result, Scope};
 
 /// What the column of the version begins with.
 const VERSION_OF_NEW: i64 = 0;
@@ -61,7 +62,7 @@ const DELETE: &str =
 /// By primary key.
 const DISABLE: &str = "update endpoints set disabled_reason = $3, disabled_at = $4, updated_at = $4, \
      version = version + 1 \
-     where org = $1 and endpoint = $2 and disabled_reason is null and deleted_at is null";
+     where org = $1 and endpoint = $2 and disabled_reason is null and deleted_at is null returning id";
 
 /// By primary key.
 const ENABLE: &str = "update endpoints set disabled_reason = null, disabled_at = null, updated_at = $3, \
@@ -133,6 +134,19 @@ impl Postgres {
         let desk = self.desk(scope.org).await?;
         let set = set_enabled(&desk.transaction, &self.0.vault, scope, id, enabled, now).await;
         self.shown(desk.end(set).await).await
+    }
+
+    /// Disables an endpoint that answered 410. Configuration, and its entry in the audit log: neither is the worker's to
+    /// change.
+    pub(in crate::postgres) async fn disable_gone(
+        &self,
+        org: i64,
+        endpoint: EndpointKey,
+        now: Timestamp,
+    ) -> Result<()> {
+        let desk = self.desk(org).await?;
+        let disabled = disable_gone(&desk.transaction, &self.0.vault, org, endpoint, now).await;
+        self.shown(desk.end(disabled).await).await
     }
 
     pub(in crate::postgres) async fn endpoint_rotate(
@@ -327,6 +341,21 @@ async fn set_enabled(
     let action = if enabled { Action::EndpointEnabled } else { Action::EndpointDisabled };
     write(transaction, vault, scope.into(), Act::on(action, id), now).await?;
     get_view(transaction, vault, scope, id).await
+}
+
+async fn disable_gone(
+    transaction: &Transaction,
+    vault: &Vault,
+    org: i64,
+    endpoint: EndpointKey,
+    now: Timestamp,
+) -> Result<()> {
+    let (reason, moment) = (Disabled::Gone.as_str(), at(now));
+    let disabled = transaction.query_one(DISABLE, bind![org, endpoint.0, reason, moment]).await?;
+    let Some(row) = disabled else { return Ok(()) };
+    let id = EndpointId::from_bytes(id(&row, 0)?);
+    let act = Act::on(Action::EndpointDisabled, id).with("disabled_reason", reason);
+    write(transaction, vault, By::system(org, &Origin::default()), act, now).await
 }
 
 async fn rotate(

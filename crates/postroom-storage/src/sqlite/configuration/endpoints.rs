@@ -2,12 +2,12 @@
 
 use postroom_domain::endpoint::EndpointSettings;
 use postroom_domain::{EndpointId, Secret, Timestamp};
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{SecretOwner, room_for_one_more};
 use crate::api::{EndpointView, NewEndpoint, Rotation};
 use crate::audit::Action;
-use crate::engine::audit::{self, Act};
+use crate::engine::audit::{self, Act, By};
 use crate::engine::vault::Vault;
 use crate::engine::views::grace_of_endpoint;
 use crate::sqlite::audit::write;
@@ -15,7 +15,7 @@ use crate::sqlite::connection::Connection;
 use crate::sqlite::convert::{broken, to_json};
 use crate::sqlite::rows::{self, Disabled, EndpointRow, SecretRow, SecretsOf, select_endpoint};
 use crate::worker::EndpointKey;
-use crate::{Error, Result, Scope};
+use crate::{Error, Origin, Result, Scope};
 
 /// By primary key: the next number of an endpoint in its organization.
 const NUMBER: &str =
@@ -60,7 +60,7 @@ const ENABLE: &str = "update endpoint set disabled_reason = null, disabled_at = 
 const TOUCH: &str = "update endpoint set updated_at = ?2, version = version + 1 where endpoint = ?1";
 
 /// By primary key.
-const OWNER: &str = "select org from endpoint where endpoint = ?1";
+const OWNER: &str = "select org, id from endpoint where endpoint = ?1";
 
 /// Makes an endpoint.
 pub(in crate::sqlite) fn create(
@@ -187,9 +187,19 @@ pub(in crate::sqlite) fn set_enabled(
 }
 
 /// Disables an endpoint that answered 410; answers with its organization.
-pub(in crate::sqlite) fn disable_gone(connection: &Connection, endpoint: EndpointKey, now: Timestamp) -> Result<i64> {
-    let org = rows::expect("endpoint", connection, OWNER, &[&endpoint.0], |row| row.get(0))?;
-    connection.prepare_cached(DISABLE)?.execute((endpoint.0, Disabled::Gone.as_str(), now.as_millis()))?;
+pub(in crate::sqlite) fn disable_gone(
+    connection: &Connection,
+    vault: &Vault,
+    endpoint: EndpointKey,
+    now: Timestamp,
+) -> Result<i64> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, EndpointId::from_bytes(row.get(1)?)));
+    let (org, id) = rows::expect("endpoint", connection, OWNER, &[&endpoint.0], read)?;
+    let values = (endpoint.0, Disabled::Gone.as_str(), now.as_millis());
+    if connection.prepare_cached(DISABLE)?.execute(values)? > 0 {
+        let act = Act::on(Action::EndpointDisabled, id).with("disabled_reason", Disabled::Gone.as_str());
+        write(connection, vault, By::system(org, &Origin::default()), act, now)?;
+    }
     Ok(org)
 }
 
