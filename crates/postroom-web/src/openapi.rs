@@ -6,6 +6,18 @@ use serde_json::{Map, Value, json};
 
 use crate::permission::{Permission, SuperAdminMay, permission};
 use crate::problem::Code;
+use crate::rates::is_counted;
+
+/// How a limit by time stands: on every answer to a request that counts.
+const STANDING: [(&str, &str); 3] = [
+    (
+        "RateLimit-Limit",
+        "How many requests the organization may make in a minute; with a 429, how many of what was counted.",
+    ),
+    ("RateLimit-Remaining", "How many of them it may make now."),
+    ("RateLimit-Reset", "Seconds until it may make all of them again."),
+];
+const RETRY_AFTER: (&str, &str) = ("Retry-After", "With 429 and 503: seconds after which to try again.");
 
 /// The document as JSON, made once.
 pub(crate) fn json() -> &'static str {
@@ -36,8 +48,18 @@ pub fn document() -> Value {
     document["components"]["schemas"]["Problem"] = problem_schema();
     document["components"]["responses"]["Problem"] = json!({
         "description": "What went wrong; `code` says which problem, `/problems` lists all of them.",
+        "headers": headers(STANDING.iter().chain([&RETRY_AFTER])),
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     });
+    document["components"]["headers"] = STANDING
+        .iter()
+        .chain([&RETRY_AFTER])
+        .map(|(name, text)| {
+            let schema = json!({"type": "integer", "minimum": 0});
+            ((*name).to_owned(), json!({"description": text, "schema": schema}))
+        })
+        .collect::<Map<_, _>>()
+        .into();
     document["components"]["parameters"] = parameters();
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
@@ -45,6 +67,12 @@ pub fn document() -> Value {
         }
     }
     document
+}
+
+/// These headers, as they are described once.
+fn headers<'a>(names: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Map<String, Value> {
+    let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
+    names.map(|(name, _)| ((*name).to_owned(), reference(name))).collect()
 }
 
 fn info() -> Value {
@@ -151,6 +179,12 @@ fn complete(path: &str, method: &str, needed: &Permission, operation: &mut Map<S
             };
             if response.get("description").is_none_or(|text| text == "") {
                 response.insert("description".to_owned(), json!("Done"));
+            }
+            if method.to_uppercase().parse().is_ok_and(|method| is_counted(&method, path)) {
+                let all = response.entry("headers").or_insert_with(|| json!({}));
+                if let Some(all) = all.as_object_mut() {
+                    all.extend(headers(STANDING.iter()));
+                }
             }
         }
     }

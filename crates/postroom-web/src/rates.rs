@@ -99,9 +99,8 @@ fn refused(what: &'static str) {
 
 /// Middleware behind the proof of who calls: counts the request and says how the count stands.
 pub(crate) async fn limit(State(state): State<Shared>, request: Request, next: Next) -> Answer<Response> {
-    let is_event =
-        request.method() == Method::POST && matches!(request.uri().path(), "/v1/events" | "/v1/events/batch");
-    let Some(owner) = owner(&request).filter(|_| !is_event) else { return Ok(next.run(request).await) };
+    let is_counted = is_counted(request.method(), request.uri().path());
+    let Some(owner) = owner(&request).filter(|_| is_counted) else { return Ok(next.run(request).await) };
     match state.rates.requests.take(owner, state.now()) {
         Ok(standing) => {
             let mut response = next.run(request).await;
@@ -113,6 +112,11 @@ pub(crate) async fn limit(State(state): State<Shared>, request: Request, next: N
             Err(limited("the organization asks too often", standing))
         }
     }
+}
+
+/// Whether requests to a route count. Sending events does not: the plan bounds them.
+pub(crate) fn is_counted(method: &Method, path: &str) -> bool {
+    path.starts_with("/v1/") && !(method == Method::POST && matches!(path, "/v1/events" | "/v1/events/batch"))
 }
 
 fn owner(request: &Request) -> Option<Owner> {

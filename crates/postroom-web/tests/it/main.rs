@@ -172,6 +172,7 @@ macro_rules! suite {
             ],
             rates: [
                 an_organization_that_asks_too_often_waits_and_hurts_nobody_else,
+                the_document_names_the_headers_of_limits_where_they_are_sent,
                 who_guesses_credentials_is_stopped_and_who_has_one_is_not,
             ],
             rejections: [

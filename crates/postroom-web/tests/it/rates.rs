@@ -38,6 +38,36 @@ pub async fn an_organization_that_asks_too_often_waits_and_hurts_nobody_else(eng
     assert_eq!(ask(&busy.key).await.status, 429);
 }
 
+pub async fn the_document_names_the_headers_of_limits_where_they_are_sent(engine: Engine) {
+    let room = Room::start(engine).await;
+    let tenant = room.tenant("Acme").await;
+    let document = room.get("/openapi.json").send().await.json();
+    let names = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
+    let documented = |method: &str, path: &str, status: &str| {
+        let response = &document["paths"][path][method]["responses"][status];
+        assert!(response.is_object(), "{method} {path} {status}");
+        names.map(|name| response["headers"][name]["$ref"] == format!("#/components/headers/{name}"))
+    };
+    let event = json!({"type": "a.b", "data": 1});
+    for (method, path, body) in [
+        ("get", "/v1/events", None),
+        ("get", "/v1/api-keys", None),
+        ("post", "/v1/events", Some(&event)),
+        ("post", "/v1/endpoints", Some(&json!({"url": "http://127.0.0.1:9/"}))),
+        ("post", "/api/auth/request-magic-link", Some(&json!({"email": "a@example.com"}))),
+    ] {
+        let call = room.call(&method.to_uppercase(), path).bearer(&tenant.key);
+        let reply = if let Some(body) = body { call.json(body) } else { call }.send().await;
+        let sent = standing(&reply)[0].is_some();
+        assert_eq!(documented(method, path, &reply.status.to_string()), [sent; 3], "{method} {path}: {reply:?}");
+    }
+    let problem = &document["components"]["responses"]["Problem"]["headers"];
+    for name in names.into_iter().chain(["Retry-After"]) {
+        let path = problem[name]["$ref"].as_str().unwrap().trim_start_matches('#');
+        assert_eq!(document.pointer(path).unwrap()["schema"]["type"], "integer", "{name}");
+    }
+}
+
 pub async fn who_guesses_credentials_is_stopped_and_who_has_one_is_not(engine: Engine) {
     let room = Room::with(engine, |setup| setup.limits.wrong_credentials = Quota { limit: 3, window: MINUTE }).await;
     let tenant = room.tenant("Acme").await;
