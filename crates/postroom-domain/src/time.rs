@@ -121,7 +121,7 @@ impl fmt::Display for Timestamp {
 
 /// The text is not an RFC 3339 date and time with an offset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an RFC 3339 date and time such as 2026-11-22T10:00:00Z")]
+#[error("expected an RFC 3339 date and time such as 2026-11-22T10:00:00Z, at most 9999-12-30T21:59:59Z")]
 pub struct ParseTimestampError;
 
 impl FromStr for Timestamp {

@@ -4,7 +4,7 @@
 use axum::Json as Body;
 use axum::extract::State;
 use postroom_domain::{AuditEntryId, Invalid, Timestamp};
-use postroom_storage::audit::{AuditEntry, AuditFilter};
+use postroom_storage::audit::{Action, AuditEntry, AuditFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -95,16 +95,29 @@ struct ListEntries {
 impl ListEntries {
     fn check(self) -> Answer<AuditFilter> {
         let mut errors = Errors::default();
-        let mut text = |field, value: Option<String>| {
-            let is_short = |text: &String| text.len() <= TEXT_MAX;
-            let long = || Invalid::new("too_long", format!("at most {TEXT_MAX} bytes"));
-            value.and_then(|value| errors.take(field, Some(value).filter(is_short).ok_or_else(long)))
+        let mut text = |field, value: Option<String>, known: Option<Vec<&str>>| {
+            value.and_then(|value| errors.take(field, checked(value, known)))
         };
-        let (actor, action) = (text("actor", self.actor), text("action", self.action));
-        let resource_type = text("resource_type", self.resource_type);
-        let resource_id = text("resource_id", self.resource_id);
+        let actions = Action::ALL.iter().map(|(action, _)| action.as_str()).collect();
+        let mut kinds: Vec<&str> = Action::ALL.iter().map(|(action, _)| action.resource_type()).collect();
+        kinds.dedup();
+        let (actor, action) = (text("actor", self.actor, None), text("action", self.action, Some(actions)));
+        let resource_type = text("resource_type", self.resource_type, Some(kinds));
+        let resource_id = text("resource_id", self.resource_id, None);
         let (created_after, created_before) = period(&mut errors, self.created_after, self.created_before);
         errors.finish(Some(AuditFilter { actor, action, resource_type, resource_id, created_after, created_before }))
+    }
+}
+
+/// A mistyped word must not look like nothing having been done.
+fn checked(text: String, known: Option<Vec<&str>>) -> Result<String, Invalid> {
+    match known {
+        _ if text.is_empty() => Err(Invalid::new("required", "leave it out, or say which")),
+        _ if text.len() > TEXT_MAX => Err(Invalid::new("too_long", format!("at most {TEXT_MAX} bytes"))),
+        Some(known) if !known.contains(&text.as_str()) => {
+            Err(Invalid::new("unknown_value", format!("one of {}", known.join(", "))))
+        }
+        _ => Ok(text),
     }
 }
 

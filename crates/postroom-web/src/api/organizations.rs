@@ -174,6 +174,8 @@ impl ChangeOrganization {
 pub(super) fn slug_or_made(errors: &mut Errors, given: Option<&str>, name: &str) -> Option<String> {
     match given {
         Some(text) => errors.take("slug", organization::slug(text)),
+        // What is wrong with the name is said of the name.
+        None if organization::name(name).is_err() => None,
         None => {
             let made = organization::slug(&organization::slug_from(name));
             let why = "the name has no letter a-z or digit that could stand in a URL: give a slug";

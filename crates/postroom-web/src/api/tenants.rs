@@ -70,7 +70,7 @@ impl CreateTenant {
         let checked = match self.isolation.as_deref() {
             None | Some("shared") => Ok(Isolation::Shared),
             Some("dedicated") => Ok(Isolation::Dedicated),
-            Some(_) => Err(Invalid::new("unknown_value", "shared, dedicated")),
+            Some(_) => Err(Invalid::new("unknown_value", "shared or dedicated")),
         };
         errors.take("isolation", checked)
     }

@@ -81,7 +81,7 @@ catalogue! {
     RouteNotFound NOT_FOUND "route_not_found", "There is nothing at this path",
         "`/docs` lists every path.";
     OrganizationNotFound NOT_FOUND "organization_not_found", "No such organization",
-        "There is no organization with this id or slug, or the credential is not for it.";
+        "There is no such organization, or the credential is not for it. A path names it by id (`org_...`), the header `Postroom-Organization` by id or slug.";
     SourceNotFound NOT_FOUND "source_not_found", "No such source",
         "Check the organization's slug and the source's name in the URL, or the source's id.";
     ProviderNotFound NOT_FOUND "provider_not_found", "No such provider",

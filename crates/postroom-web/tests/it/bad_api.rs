@@ -263,7 +263,8 @@ pub async fn names_slugs_plans_and_limits_of_organizations(engine: Engine) {
     let room = Room::start(engine).await;
     let post = async |body: Value| room.post("/v1/organizations").bearer(ADMIN).json(&body).send().await;
     let cases: Vec<(Value, &str)> = vec![
-        (json!({"name": ""}), "slug required"),
+        (json!({"name": "\u{65e5}\u{672c}"}), "slug required"),
+        (json!({"name": ""}), "name required"),
         (json!({"name": " ", "slug": "a"}), "name required"),
         (json!({"name": "a\u{202e}b", "slug": "a"}), "name invalid_character"),
         (json!({"name": "a\u{200b}b", "slug": "a"}), "name invalid_character"),
@@ -284,6 +285,7 @@ pub async fn names_slugs_plans_and_limits_of_organizations(engine: Engine) {
         assert_eq!(reply.verdict(), INVALID, "{body:.60} {reply:?}");
         assert!(reply.fields().contains(&field.to_owned()), "{body:.60} {:?}", reply.fields());
     }
+    assert_eq!(post(json!({"name": ""})).await.fields(), ["name required"], "and nothing of a slug that nobody gave");
     let html = post(json!({"name": "<script>alert(1)</script>"})).await;
     assert_eq!((html.status, &html.json()["slug"]), (201, &json!("script-alert-1-script")));
 }

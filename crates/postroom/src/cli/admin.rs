@@ -22,8 +22,8 @@ pub enum AdminCommand {
 The link works once, for 15 minutes. It goes to POSTROOM_PUBLIC_URL; the command works beside a running server.")]
     Create {
         /// Their address
-        #[arg(long)]
-        email: String,
+        #[arg(long, value_parser = address)]
+        email: Email,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -60,8 +60,8 @@ The last one can be switched off, too: the admin token and this command remain."
 #[derive(Debug, Args)]
 pub struct Which {
     /// Their address
-    #[arg(long)]
-    email: String,
+    #[arg(long, value_parser = address)]
+    email: Email,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -82,15 +82,14 @@ pub async fn admin(command: AdminCommand) -> anyhow::Result<()> {
     }
 }
 
-fn address(text: &str) -> anyhow::Result<Email> {
-    Email::parse(text).map_err(|invalid| anyhow::anyhow!("--email: {}", invalid.detail))
+fn address(text: &str) -> Result<Email, String> {
+    Email::parse(text).map_err(|invalid| invalid.detail)
 }
 
-async fn create(email: &str, json: bool, flags: &Flags) -> anyhow::Result<()> {
-    let email = address(email)?;
+async fn create(email: &Email, json: bool, flags: &Flags) -> anyhow::Result<()> {
     let config = beside::settings(flags)?;
     let storage = beside::open(&config).await?;
-    let made = storage.platform.super_admin_create(SuperAdmin::by_operator(), &email, beside::now()).await;
+    let made = storage.platform.super_admin_create(SuperAdmin::by_operator(), email, beside::now()).await;
     let made = made.with_context(|| format!("no link can be made for {email}"))?;
     storage.platform.close().await?;
     let link = mail::link(&run::public_url(&config, config.listen), &made.token);
@@ -103,7 +102,7 @@ async fn create(email: &str, json: bool, flags: &Flags) -> anyhow::Result<()> {
 }
 
 async fn list(json: bool, flags: &Flags) -> anyhow::Result<()> {
-    let storage = beside::open(&beside::settings(flags)?).await?;
+    let storage = beside::open_existing(&beside::settings(flags)?).await?;
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let request = PageRequest { limit: 250, after };
@@ -127,10 +126,10 @@ async fn list(json: bool, flags: &Flags) -> anyhow::Result<()> {
 }
 
 async fn switch(which: &Which, is_active: bool) -> anyhow::Result<()> {
-    let email = address(&which.email)?;
-    let storage = beside::open(&beside::settings(&which.flags)?).await?;
+    let email = &which.email;
+    let storage = beside::open_existing(&beside::settings(&which.flags)?).await?;
     let (by, now) = (SuperAdmin::by_operator(), beside::now());
-    let switched = storage.platform.super_admin_set_active(by, &email, is_active, now).await;
+    let switched = storage.platform.super_admin_set_active(by, email, is_active, now).await;
     let switched = match switched {
         Err(Error::NotFound { .. }) => anyhow::bail!("{email} is no super admin; `postroom admin list` shows who is"),
         other => other?,

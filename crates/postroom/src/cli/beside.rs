@@ -12,7 +12,7 @@ use super::client::{Client, ServerArgs};
 use super::output;
 use super::resources::{JsonArgs, ListArgs};
 use super::view::{API_KEYS, View};
-use crate::config::{Config, Flags, Loaded};
+use crate::config::{Config, Database, Flags, Loaded};
 use crate::{database, keys, process};
 
 /// `postroom apikey`
@@ -27,7 +27,7 @@ pub enum ApiKeyCommand {
         #[arg(long, value_name = "SLUG")]
         organization: String,
         /// What the key is for, for people
-        #[arg(long)]
+        #[arg(long, value_parser = key_name)]
         name: String,
         /// What it may do: events:write, read, admin
         #[arg(long, value_delimiter = ',', default_value = "admin", value_parser = key_scope)]
@@ -67,10 +67,28 @@ pub fn settings(flags: &Flags) -> anyhow::Result<Config> {
     Ok(loaded.config?)
 }
 
-/// Opens the database for a command, also beside running servers.
+/// Opens a database that has to be there: a mistyped directory is not an installation in which nothing was ever done.
+pub async fn open_existing(config: &Config) -> anyhow::Result<Storage> {
+    if let Database::Embedded(data_dir) = &config.database
+        && !keys::database(data_dir).try_exists().unwrap_or(true)
+    {
+        anyhow::bail!(
+            "there is no database in {}: name the directory of the server with --data-dir, or run the command where \
+             the server runs",
+            data_dir.display()
+        );
+    }
+    open(config).await
+}
+
+/// Opens the database for a command, also beside running servers; makes it if it is not there.
 pub async fn open(config: &Config) -> anyhow::Result<Storage> {
     super::config::warn(keys::open(config)?.warning.as_slice());
     database::beside(config).await
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    organization::name(text).map_err(|invalid| invalid.detail)
 }
 
 fn key_scope(text: &str) -> Result<KeyScope, String> {
@@ -107,7 +125,7 @@ async fn create_api_key(
     json: bool,
     flags: &Flags,
 ) -> anyhow::Result<()> {
-    let storage = open(&settings(flags)?).await?;
+    let storage = open_existing(&settings(flags)?).await?;
     let scope = enter(&storage, organization)
         .await?
         .with_context(|| format!("there is no organization {:?} in this database", output::plain(organization)))?;
@@ -133,7 +151,7 @@ pub async fn make_api_key(
     name: &str,
     scopes: Vec<KeyScope>,
 ) -> anyhow::Result<(Secret, postroom_domain::ApiKeyId)> {
-    let name = organization::name(name).map_err(|invalid| anyhow::anyhow!("--name: {}", invalid.detail))?;
+    let name = name.to_owned();
     let (key, hash) = api_key::generate();
     let text = key.expose_str().unwrap_or_default();
     let last_four = text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned();

@@ -263,8 +263,10 @@ impl Refused {
         } else {
             text.push_str(&format!(" ({}, {})", status.as_u16(), plain(&code)));
         }
-        if code == "credentials_invalid" {
-            text.push_str("; check POSTROOM_API_KEY");
+        match code.as_str() {
+            "credentials_invalid" => text.push_str("; check POSTROOM_API_KEY"),
+            "organization_required" => text.push_str("; here with --organization"),
+            _ => {}
         }
         Self { status, code, text }
     }
@@ -287,6 +289,8 @@ mod tests {
         let refused = Refused::of(StatusCode::UNPROCESSABLE_ENTITY, body);
         assert_eq!(refused.to_string(), "the request is not valid; url: no spaces (422, validation_failed)");
         assert_eq!(refused.code, "validation_failed");
+        let nowhere = Refused::of(StatusCode::BAD_REQUEST, br#"{"detail":"name one","code":"organization_required"}"#);
+        assert_eq!(nowhere.to_string(), "name one (400, organization_required); here with --organization");
         assert_eq!(Refused::of(StatusCode::BAD_GATEWAY, b"<html>").to_string(), "the server answered 502 Bad Gateway");
     }
 

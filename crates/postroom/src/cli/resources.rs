@@ -18,8 +18,12 @@ use super::{explained, output, provider_args, source};
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
     /// At most so many, newest first; more than 250 are fetched page by page
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value = "50", value_name = "N", value_parser = at_least_one)]
     pub limit: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "give a whole number, 1 or more".to_owned())
 }
 
 /// For programs instead of people.

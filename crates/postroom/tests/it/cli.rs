@@ -53,6 +53,9 @@ fn wrong_usage_exits_2_and_says_so_on_standard_error() {
         &["verify", "--provider", "github"],
         &["completions", "tcl"],
         &["apikey", "create", "--organization", "a"],
+        &["apikey", "create", "--organization", "a", "--name", ""],
+        &["admin", "create", "--email", "ada"],
+        &["users", "list", "--limit", "0"],
         &["dead-letters", "requeue"],
     ];
     for arguments in cases {
@@ -62,6 +65,24 @@ fn wrong_usage_exits_2_and_says_so_on_standard_error() {
     }
     let not_text = postroom().arg(OsString::from_vec(vec![0xff, 0xfe])).output().unwrap();
     assert_eq!(not_text.status.code(), Some(2));
+}
+
+#[test]
+fn what_looks_into_a_database_makes_none_where_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("mistyped");
+    for command in [
+        &["audit", "verify"][..],
+        &["admin", "list"],
+        &["admin", "deactivate", "--email", "ada@example.com"],
+        &["apikey", "create", "--organization", "acme", "--name", "x"],
+    ] {
+        let output = run(&[command, &["--data-dir", nowhere.to_str().unwrap()]].concat());
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let told = stderr(&output);
+        assert!(told.contains("there is no database in ") && told.contains("--data-dir"), "{command:?}: {told}");
+        assert!(!nowhere.exists(), "{command:?}");
+    }
 }
 
 #[test]

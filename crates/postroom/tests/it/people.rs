@@ -102,7 +102,7 @@ pub fn a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_c
     let again = json_of(&create("root@example.com")).remove(0);
     assert_eq!(again["id"], made["id"], "the same person, another link");
     assert_ne!(again["link"], made["link"]);
-    assert!(stderr(&create("root")).contains("--email:"));
+    assert!(stderr(&create("root")).contains("give one e-mail address, like ada@example.com"));
 
     let (status, signed_in) = sign_in(&server.url, first);
     assert_eq!((status, &signed_in["user"]["role"]), (200, &json!("super_admin")), "{signed_in}");
@@ -121,7 +121,7 @@ pub fn a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_c
     let users = with_key(&server, &session, &["users", "list", "--organization", "acme-corp", "--json"]);
     assert_eq!(json_of(&users), Vec::<Value>::new());
     let nowhere = with_key(&server, &session, &["users", "list"]);
-    assert!(stderr(&nowhere).contains("organization_required"), "{}", stderr(&nowhere));
+    assert!(stderr(&nowhere).contains("organization_required); here with --organization"), "{}", stderr(&nowhere));
 }
 
 pub fn a_super_admin_is_listed_and_switched_off_and_on_beside_a_running_server(engine: Engine) {
