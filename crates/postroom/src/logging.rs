@@ -4,10 +4,14 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::printable;
 
 /// The client of PostgreSQL tells the values of every statement, payloads too, when it is asked for details.
 const NO_STATEMENTS: &str = "tokio_postgres=warn";
@@ -32,11 +36,9 @@ pub fn start(quiet: bool) {
     let registry = tracing_subscriber::registry().with(filter);
     let started = if for_people() {
         let ansi = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let layer = tracing_subscriber::fmt::layer().with_writer(Terminal).with_ansi(ansi).with_target(false);
-        registry.with(layer).try_init()
+        registry.with(plain(Terminal, ansi)).try_init()
     } else {
-        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
-        registry.with(layer.with_span_list(false).with_writer(io::stderr)).try_init()
+        registry.with(json(io::stderr)).try_init()
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(log_panic));
@@ -46,10 +48,29 @@ pub fn start(quiet: bool) {
     }
 }
 
-/// A panic is a fault of this program: it is told where everything else is told, with its place.
+/// The log for people.
+fn plain<S, W>(writer: W, ansi: bool) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi).with_target(false)
+}
+
+/// The log for everybody else.
+fn json<S, W>(writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
+    layer.with_span_list(false).with_writer(writer)
+}
+
+/// A panic is a fault of this program: it is told where everything else is told, with its place, in one line.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let text = panic.payload_as_str().unwrap_or("no text");
+    let text = printable(panic.payload_as_str().unwrap_or("no text"));
     tracing::error!(place, "panicked at {place}: {text}");
 }
 
@@ -90,7 +111,63 @@ impl<W: Write> Write for Escaped<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use postroom_domain::Secret;
+
     use super::*;
+
+    /// Keeps what was written, through what stands before a terminal.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What the hook says of a panic of this thread; another test's panic meanwhile goes where it went before.
+    fn told_of_a_panic(subscriber: impl Subscriber + Send + Sync, panic: impl FnOnce() + std::panic::UnwindSafe) {
+        let (own, before) = (std::thread::current().id(), Arc::new(std::panic::take_hook()));
+        let others = before.clone();
+        std::panic::set_hook(Box::new(
+            move |info| {
+                if std::thread::current().id() == own { log_panic(info) } else { others(info) }
+            },
+        ));
+        let caught = tracing::subscriber::with_default(subscriber, || std::panic::catch_unwind(panic));
+        drop(std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |info| before(info)));
+        assert!(caught.is_err());
+    }
+
+    #[test]
+    fn a_panic_is_one_line_in_which_nothing_is_forged_and_no_secret_can_be_read() {
+        let secret = Secret::from("hunter2-hunter2");
+        for terminal in [true, false] {
+            let kept = Kept::default();
+            let writer = kept.clone();
+            let panic = || panic!("{secret:?}\n\x1b[2J\rERROR forged\x07");
+            let registry = tracing_subscriber::registry();
+            if terminal {
+                told_of_a_panic(registry.with(plain(move || Escaped(writer.clone()), false)), panic);
+            } else {
+                told_of_a_panic(registry.with(json(move || writer.clone())), panic);
+            }
+            let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert!(
+                told.contains("panicked at ") && told.contains("logging.rs") && told.contains("ERROR forged"),
+                "{told}"
+            );
+            assert!(!told.contains("hunter2"), "{told}");
+            assert!(!told.trim_end().contains(['\x1b', '\r', '\x07']), "{told:?}");
+            assert_eq!(told.lines().count(), 1, "{told:?}");
+        }
+    }
 
     #[test]
     fn control_characters_do_not_leave_a_log_line_as_such() {
