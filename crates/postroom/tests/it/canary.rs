@@ -1,4 +1,5 @@
-//! Secrets that are planted everywhere, and looked for in everything that the server says, at its loudest.
+//! Secrets that are planted everywhere, and looked for in everything that the server says. Of what all other tests give and get,
+//! the same is true: `support::told` looks through what their servers printed.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Room {
         let (mut planted, place) = (Planted::default(), Arc::new(Place::new(engine)));
         planted.add("the admin token", ADMIN_TOKEN);
         let smtp = format!("smtp://postroom:{}@127.0.0.1:9?tls=none", planted.own("smtp password"));
-        let mut environment = vec![("RUST_LOG", "trace".to_owned()), ("POSTROOM_SMTP_URL", smtp)];
+        let mut environment = vec![("POSTROOM_SMTP_URL", smtp)];
         let keys = match engine {
             Engine::Embedded => Keyring::generate().expose_str().unwrap().to_owned(),
             Engine::Postgres => place.setting("POSTROOM_ENCRYPTION_KEYS"),

@@ -1,9 +1,12 @@
 //! A server as its own process on either engine, a receiver, and plain HTTP over a socket.
 
+mod told;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -11,10 +14,13 @@ use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
 use postroom_storage::postgres::migrate;
 use postroom_testkit::postgres::{self, APP_ROLE, Database};
+use postroom_testkit::secrets::Secrets;
 use serde_json::{Value, json};
 
 pub const ADMIN_TOKEN: &str = "k3J9sQ7xV2mZ8pL4wN6tR1yB5cF0hGdA";
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The file of what the servers of a place have logged.
+const LOG: &str = "log";
 
 /// The binary, in a surrounding without any of our settings.
 pub fn postroom() -> Command {
@@ -36,7 +42,9 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
+/// What a command said of itself, which no secret belongs in.
 pub fn stderr(output: &Output) -> String {
+    assert_eq!(told::anybodys_secret_in(&output.stderr), None, "a command has told a secret");
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
@@ -70,26 +78,30 @@ pub struct Place {
     environment: Vec<(String, String)>,
     /// On PostgreSQL.
     pub database: Option<Database>,
+    is_on_own_server: bool,
+    /// What its servers may not tell.
+    secrets: Arc<Secrets>,
+    /// How many servers were started.
+    starts: AtomicUsize,
 }
 
 impl Place {
     pub fn new(engine: Engine) -> Self {
         match engine {
-            Engine::Embedded => {
-                let dir = tempfile::tempdir().expect("a temporary directory");
-                Self { dir, environment: Vec::new(), database: None }
-            }
+            Engine::Embedded => Self::with(Vec::new(), None),
             Engine::Postgres => Self::on(wait_for(Database::from_template(&migrate::schema(), migrated))),
         }
     }
 
     /// On a server of the test's own.
     pub fn on_own(server: &postgres::Server) -> Self {
-        Self::on(wait_for(async {
+        let mut place = Self::on(wait_for(async {
             let database = Database::on(&server.admin_url()).await;
             migrated(&database.owner_url()).await;
             database
-        }))
+        }));
+        place.is_on_own_server = true;
+        place
     }
 
     /// With this PostgreSQL database, and encryption keys for it.
@@ -99,8 +111,13 @@ impl Place {
             ("POSTROOM_DATABASE_URL".to_owned(), database.app_url()),
             ("POSTROOM_ENCRYPTION_KEYS".to_owned(), keys),
         ];
+        Self::with(environment, Some(database.taking("select database from tenants")))
+    }
+
+    fn with(environment: Vec<(String, String)>, database: Option<Database>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir, environment, database: Some(database.taking("select database from tenants")) }
+        let secrets = told::nothing_yet();
+        Self { dir, environment, database, is_on_own_server: false, secrets, starts: AtomicUsize::new(0) }
     }
 
     /// The database, of a test that is of PostgreSQL alone.
@@ -124,27 +141,48 @@ impl Place {
         self.command(arguments).output().expect("the binary starts")
     }
 
+    /// Starts a server, at its loudest unless the test says otherwise, and keeps all that it prints.
     fn spawn(&self, environment: &[(&str, &str)]) -> (Child, String) {
+        let settings = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in settings.chain(environment.iter().copied()) {
+            told::learn_setting(&self.secrets, name, value);
+        }
+        let file = |name: &str| {
+            let path = self.dir.path().join(name);
+            (std::fs::File::options().create(true).append(true).open(&path).expect("a file"), path)
+        };
+        let (output, said) = file(&format!("output.{}", self.starts.fetch_add(1, Ordering::Relaxed)));
         let mut child = self
             .command(&["serve"])
+            .env("RUST_LOG", "trace")
             .env("POSTROOM_LISTEN", "127.0.0.1:0")
             .env("POSTROOM_ADMIN_TOKEN", ADMIN_TOKEN)
             .env("POSTROOM_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")
             .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::options().create(true).append(true).open(self.log()).expect("a log"))
+            .stdout(output)
+            .stderr(file(LOG).0)
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
+        let line = wait_until("a server", || {
+            let ended = child.try_wait().expect("it is our child").is_some();
+            let text = std::fs::read_to_string(&said).expect("its output");
+            (ended || text.ends_with('\n')).then_some(text)
+        });
         let ready: Value = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("no server: {}", std::fs::read_to_string(self.log()).unwrap_or_default()));
-        (child, ready["url"].as_str().expect("a URL").to_owned())
+        let url = ready["url"].as_str().expect("a URL").to_owned();
+        told::listens_at(&url, &self.secrets);
+        (child, url)
     }
 
     /// What the servers of this place have logged.
     pub fn log(&self) -> PathBuf {
-        self.dir.path().join("log")
+        self.dir.path().join(LOG)
+    }
+
+    /// Whether a server has printed this.
+    fn is_printed(&self, file: &Path) -> bool {
+        file == self.log() || file.file_stem().is_some_and(|name| name == "output")
     }
 }
 
@@ -297,6 +335,7 @@ pub fn request(method: &str, url: &str, headers: &[(String, String)], body: &[u8
     let mut stream = TcpStream::connect(host).expect("a server");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let path = if path.is_empty() { "/" } else { path };
+    let secrets = told::learn_request(host, path, headers, body);
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -311,6 +350,9 @@ pub fn request(method: &str, url: &str, headers: &[(String, String)], body: &[u8
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let body = &answer[end + 4..];
     let body = if head.contains("transfer-encoding: chunked") { dechunked(body) } else { body.to_vec() };
+    if let Some(secrets) = secrets {
+        told::check_answer(&secrets, &format!("{method} {path}"), status, &body);
+    }
     (status, head, body)
 }
 
