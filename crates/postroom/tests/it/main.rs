@@ -2,6 +2,7 @@
 //!
 //! Tests run in parallel, on free ports and in temporary directories, and wait for conditions with a deadline.
 
+mod audit;
 mod bench;
 mod canary;
 mod cli;
@@ -9,6 +10,7 @@ mod config;
 mod copy;
 mod data;
 mod demo;
+mod kills;
 mod listen;
 mod on_postgres;
 mod people;
@@ -57,8 +59,12 @@ macro_rules! suite {
                 a_super_admin_is_made_beside_a_running_server_and_runs_organizations_by_command,
                 a_super_admin_is_listed_and_switched_off_and_on_beside_a_running_server,
                 api_keys_are_listed_and_revoked_by_command,
-                killed_between_any_two_steps_of_invitations_and_sign_ins_nothing_is_half_done,
-                keys_rotated_and_killed_again_and_again_open_everything_in_the_end,
+            ],
+            kills: [
+                killed_at_any_step_of_a_rotation_everything_opens_and_the_next_one_ends,
+            ],
+            audit: [
+                entries_are_listed_and_one_that_its_owner_changed_is_found,
             ],
             bench: [
                 killed_again_and_again_under_load_it_loses_invents_and_alters_nothing,

@@ -1,19 +1,16 @@
-//! People and organizations by command: invited by mail, signed in by its link, changed and switched off; and nothing half
-//! done when a server is killed in the middle.
+//! People and organizations by command: invited by mail, signed in by its link, changed and switched off.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::support::{Engine, Server, Tenant, bearer, post, request, stderr, stdout, wait_until, wait_within};
+use super::support::{Engine, Server, request, stderr, stdout, wait_until};
 
 /// The mails of a server without an SMTP server, oldest first.
-fn mails(server: &Server) -> Vec<PathBuf> {
+pub fn mails(server: &Server) -> Vec<PathBuf> {
     let folder = std::fs::read_dir(server.dir().join("postroom-data/mail"));
     let mut files: Vec<PathBuf> = folder.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "eml"));
@@ -171,158 +168,6 @@ pub fn api_keys_are_listed_and_revoked_by_command(engine: Engine) {
     wait_until("the end of the key", || {
         (with_key(&server, &reader, &["events", "list"]).status.code() == Some(1)).then_some(())
     });
-}
-
-/// Invitations by several clients until the server is gone: the addresses that were answered 201.
-fn invite_until_killed(server: &mut Server, key: &str, round: usize, kill_after: usize) -> Vec<String> {
-    let (url, accepted) = (server.url.clone(), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|client| {
-                let (url, accepted) = (&url, &accepted);
-                scope.spawn(move || {
-                    let mut invited = Vec::new();
-                    for number in 0..200 {
-                        let email = format!("p{round}-{client}-{number}@example.com");
-                        let body = json!({ "email": email, "role": "member" });
-                        let ask = || post(&format!("{url}/v1/users"), key, &body);
-                        // The connection breaks when the server dies: what was under way has no answer.
-                        let Ok((201, _)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)) else { break };
-                        accepted.fetch_add(1, Ordering::Relaxed);
-                        invited.push(email);
-                    }
-                    invited
-                })
-            })
-            .collect();
-        wait_until("some invitations", || (accepted.load(Ordering::Relaxed) >= kill_after).then_some(()));
-        server.kill();
-        clients.into_iter().flat_map(|client| client.join().expect("a client ends")).collect()
-    })
-}
-
-pub fn killed_between_any_two_steps_of_invitations_and_sign_ins_nothing_is_half_done(engine: Engine) {
-    let mut server = Server::start(engine);
-    let key = server.tenant("Acme", None).key;
-    let mut acknowledged = Vec::new();
-    for (round, kill_after) in [1, 5, 12].into_iter().enumerate() {
-        acknowledged.extend(invite_until_killed(&mut server, &key, round, kill_after));
-        server.restart(&[]);
-    }
-    let users = json_of(&with_key(&server, &key, &["users", "list", "--limit", "5000", "--json"]));
-    let email = |user: &Value| user["email"].as_str().expect("an address").to_owned();
-    let known: HashSet<String> = users.iter().map(email).collect();
-    assert!(acknowledged.iter().all(|email| known.contains(email)), "an acknowledged invitation is kept");
-    // Up to eight mails that a server had taken when it was killed come when its 60 seconds are over; the others are
-    // there at once, and each goes to somebody who is there.
-    let tokens = wait_until("the mails", || {
-        let mails = mails(&server);
-        let to = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            let to = text.lines().find_map(|line| line.strip_prefix("To: ")).map(str::to_owned);
-            to.map(|to| (to, token(&text)))
-        };
-        let found: Vec<(String, String)> = mails.iter().filter_map(to).collect();
-        (found.len() + 8 * 3 >= known.len() && found.len() >= 4).then_some(found)
-    });
-    assert!(tokens.iter().all(|(to, _)| known.contains(to)), "a mail goes to somebody who is there");
-
-    // Signing in, killed after the first few: what was answered holds, and what was not can be done or was.
-    let (done, url) = (AtomicUsize::new(0), server.url.clone());
-    let answers: Vec<(String, Option<(u16, Value)>)> = std::thread::scope(|scope| {
-        let clients: Vec<_> = tokens
-            .chunks(tokens.len().div_ceil(4))
-            .map(|chunk| {
-                let (done, url) = (&done, &url);
-                scope.spawn(move || {
-                    let try_one = |token: &str| {
-                        let ask = || sign_in(url, token);
-                        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).ok();
-                        done.fetch_add(1, Ordering::Relaxed);
-                        answer
-                    };
-                    chunk.iter().map(|(_, token)| (token.clone(), try_one(token))).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        wait_until("some who sign in", || (done.load(Ordering::Relaxed) >= 2).then_some(()));
-        server.kill();
-        clients.into_iter().flat_map(|client| client.join().expect("a client ends")).collect()
-    });
-    server.restart(&[]);
-    for (token, answer) in answers {
-        let again = sign_in(&server.url, &token).0;
-        match answer {
-            Some((200, made)) => {
-                assert!([401, 429].contains(&again), "a link that was used is used up: {again}");
-                let session = made["token"].as_str().expect("a session");
-                let (status, ..) = request("GET", &format!("{}/v1/events", server.url), &bearer(session), b"");
-                assert_eq!(status, 200, "a session that was answered is there");
-            }
-            // No answer: it was done, and the person asks for another link, or it was not, and the link still works.
-            _ => assert!([200, 401, 429].contains(&again), "{again}"),
-        }
-    }
-}
-
-pub fn keys_rotated_and_killed_again_and_again_open_everything_in_the_end(engine: Engine) {
-    // Nobody listens there: mails stay in storage, with their links encrypted.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut server = Server::start_with(engine, &[("POSTROOM_SMTP_URL", &format!("smtp://127.0.0.1:{nobody}"))]);
-    let mut tenant = server.tenant("Acme", None);
-    for number in 0..20 {
-        let endpoint = json!({ "url": format!("http://127.0.0.1:9/{number}") });
-        assert_eq!(tenant.post("/v1/endpoints", &endpoint).0, 201);
-        let person = json!({ "email": format!("p{number}@example.com"), "role": "member" });
-        assert_eq!(tenant.post("/v1/users", &person).0, 201);
-    }
-    let secrets_before = secrets(&tenant);
-    wait_until("a try for every mail", || (figure(&server, "postroom_mail_failures_total") >= 20).then_some(()));
-    assert_eq!(server.terminate(), 0);
-
-    let fresh = stdout(&server.run(&["keys", "generate"])).trim().to_owned();
-    let old = match engine {
-        Engine::Embedded => std::fs::read_to_string(server.dir().join("postroom-data/encryption.keys")).unwrap(),
-        Engine::Postgres => server.place.setting("POSTROOM_ENCRYPTION_KEYS"),
-    };
-    let rotate = || {
-        let mut command = server.place.command(&["keys", "rotate"]);
-        command.env("POSTROOM_ENCRYPTION_KEYS", format!("{fresh},{}", old.trim()));
-        if let Some(database) = &server.place.database {
-            command.env("POSTROOM_MIGRATE_DATABASE_URL", database.owner_url());
-        }
-        command
-    };
-    // At moments spread over its life.
-    for moment in 0..12 {
-        let mut child = rotate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let until = Instant::now() + Duration::from_millis(moment * 25);
-        while Instant::now() < until && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
-        let _ = child.kill();
-        child.wait().unwrap();
-    }
-    let rotated = rotate().output().unwrap();
-    assert_eq!(rotated.status.code(), Some(0), "{}", stderr(&rotated));
-
-    // The fresh key alone opens every secret, and every mail with a link that works.
-    server.restart(&[("POSTROOM_ENCRYPTION_KEYS", &fresh)]);
-    tenant.url.clone_from(&server.url);
-    assert_eq!(secrets(&tenant), secrets_before);
-    // A mail that had failed twice by then waits for a minute.
-    let patience = Duration::from_secs(90);
-    let mails = wait_within(patience, "the mails", || Some(mails(&server)).filter(|mails| mails.len() == 20));
-    for mail in mails {
-        assert_eq!(sign_in(&server.url, &token(&std::fs::read_to_string(mail).unwrap())).0, 200);
-    }
-}
-
-/// The signing secrets of all endpoints.
-fn secrets(tenant: &Tenant) -> Vec<String> {
-    let endpoints = tenant.get("/v1/endpoints")["data"].as_array().expect("a list").clone();
-    let path = |endpoint: &Value| format!("/v1/endpoints/{}/secret", endpoint["id"].as_str().expect("an id"));
-    endpoints.iter().map(|endpoint| tenant.get(&path(endpoint))["secret"].as_str().expect("text").to_owned()).collect()
 }
 
 /// A figure of `/metrics`; nought while it is not there.

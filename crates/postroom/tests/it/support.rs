@@ -49,18 +49,13 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Waits until something is so.
-pub fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    wait_within(PATIENCE, what, look)
-}
-
-/// The same for what takes longer.
-pub fn wait_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {patience:?}");
+        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
