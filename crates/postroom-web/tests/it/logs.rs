@@ -26,7 +26,17 @@ pub fn kept() -> &'static Kept {
 
 impl Kept {
     pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.since(0)).unwrap()
+    }
+
+    /// How much there is so far.
+    pub fn length(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What came after so much.
+    pub fn since(&self, length: usize) -> Vec<u8> {
+        self.0.lock().unwrap()[length..].to_vec()
     }
 }
 

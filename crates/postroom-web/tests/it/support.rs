@@ -1,6 +1,8 @@
 //! A running server on either engine with a clock set by hand, and a client that sends exactly the bytes it is told to.
 
 mod chunked;
+mod owned;
+mod told;
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -10,7 +12,6 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use postroom_domain::delivery::DeadReason;
 use postroom_domain::egress::Policy;
 use postroom_domain::keyring::Keyring;
 use postroom_domain::organization::PlanLimits;
@@ -25,6 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use owned::Owned;
 
 pub const ADMIN: &str = "the-admin-token-of-these-tests-is-long-enough";
 /// How long a test waits for what must happen before it says that it does not.
@@ -135,6 +138,7 @@ pub struct Room {
     engine: Engine,
     keys: Secret,
     place: Arc<Place>,
+    confided: told::Confided,
 }
 
 /// What nobody uses up.
@@ -241,7 +245,8 @@ impl Room {
             version: "0.0.0-test",
         };
         let server = tokio::spawn(postroom_web::serve(listener, postroom_web::router(app), setup.server, stop.clone()));
-        Self { address, storage, stop, tasks, handed, now, server: Some(server), engine, keys, place }
+        let confided = told::Confided::new(keys.expose_str().unwrap());
+        Self { address, storage, stop, tasks, handed, now, server: Some(server), engine, keys, place, confided }
     }
 
     /// From now on every question for the time is a panic in the server: as good as any other mistake in a handler.
@@ -403,46 +408,6 @@ impl Room {
     }
 }
 
-/// One of everything that an organization owns.
-pub struct Owned {
-    pub source: String,
-    pub endpoint: String,
-    pub event: String,
-    pub delivery: String,
-    pub dead_letter: String,
-    pub rejection: String,
-    pub api_key: String,
-    pub user: String,
-}
-
-impl Owned {
-    /// Makes one of everything.
-    pub async fn of(room: &Room, tenant: &Tenant) -> Self {
-        let body = json!({"provider": "github", "secret": "shh"});
-        let source = room.source(tenant, body).await;
-        let endpoint = room.endpoint(tenant).await;
-        let first = |path: String| async move {
-            let reply = room.get(&path).bearer(&tenant.key).send().await;
-            assert_eq!(reply.status, 200, "{reply:?}");
-            reply.json()["data"][0]["id"].as_str().unwrap_or_else(|| panic!("{path}: {reply:?}")).to_owned()
-        };
-        let send = || room.post("/v1/events").bearer(&tenant.key).json(&json!({"type": "a.b", "data": 1}));
-        assert_eq!(send().send().await.status, 202);
-        room.settle(500, Transition::Dead(DeadReason::RetriesExhausted)).await;
-        let dead_letter = first("/v1/dead-letters".to_owned()).await;
-        let sent = send().send().await;
-        assert_eq!(sent.status, 202);
-        let event = sent.json()["id"].as_str().unwrap().to_owned();
-        let delivery = first(format!("/v1/events/{event}/deliveries")).await;
-        let refused = room.post(&format!("/in/{}/github", tenant.slug)).body("{}").send().await;
-        assert_eq!(refused.status, 401);
-        let rejection = first("/v1/rejections".to_owned()).await;
-        let api_key = first("/v1/api-keys".to_owned()).await;
-        let user = room.invited(tenant, &format!("somebody@{}.example", tenant.slug), "member").await;
-        Self { source, endpoint, event, delivery, dead_letter, rejection, api_key, user }
-    }
-}
-
 /// An organization and its admin key.
 pub struct Tenant {
     pub id: String,
@@ -500,7 +465,10 @@ impl Call<'_> {
     }
 
     pub async fn send(&self) -> Reply {
-        Reply::parse(&self.room.raw(&self.bytes()).await)
+        self.room.confided.asked(self);
+        let reply = Reply::parse(&self.room.raw(&self.bytes()).await);
+        self.room.confided.answered(&self.path, &reply);
+        reply
     }
 }
 
