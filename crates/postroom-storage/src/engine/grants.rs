@@ -56,6 +56,88 @@ pub(crate) struct Grant {
 /// Every column.
 pub(crate) const ALL: &[&str] = &["*"];
 
+/// Columns that have the same names in both engines, by what they are for.
+pub(crate) mod columns {
+    /// The end of a chain of the audit log.
+    pub(crate) const CHAIN: &[&str] = &["org", "chain", "number", "id", "hash"];
+    /// A key without what proves it.
+    pub(crate) const API_KEY: &[&str] = &[
+        "org",
+        "key",
+        "id",
+        "name",
+        "scopes",
+        "last_four",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+        "created_at",
+        "created_by",
+    ];
+    /// What a key is recognised by, and what it is good for.
+    pub(crate) const API_KEY_PROOF: &[&str] =
+        &["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"];
+    /// A person, but for the text by which an address is unique.
+    pub(crate) const USER: &[&str] = &[
+        "org",
+        "usr",
+        "id",
+        "email",
+        "role",
+        "is_active",
+        "invited_until",
+        "last_login_at",
+        "created_at",
+        "updated_at",
+        "created_by",
+    ];
+    /// What an admin changes of a person.
+    pub(crate) const USER_CHANGE: &[&str] = &["role", "is_active", "invited_until", "updated_at"];
+    /// Who signs in, and what they may do.
+    pub(crate) const USER_PROOF: &[&str] =
+        &["org", "usr", "id", "email", "email_key", "role", "is_active", "invited_until"];
+    /// A person whom nobody invites.
+    pub(crate) const SUPER_ADMIN: &[&str] = &[
+        "org",
+        "usr",
+        "id",
+        "email",
+        "email_key",
+        "role",
+        "is_active",
+        "last_login_at",
+        "created_at",
+        "updated_at",
+        "created_by",
+    ];
+    /// A session, but for what began it.
+    pub(crate) const SESSION: &[&str] = &["id", "org", "usr", "created_at", "expires_at", "ended_at"];
+    /// What ending sessions looks at.
+    pub(crate) const SESSION_END: &[&str] = &["id", "org", "usr", "expires_at", "ended_at"];
+    /// What an organization decides of an endpoint, and what follows from it.
+    pub(crate) const ENDPOINT_CHANGE: &[&str] = &[
+        "url",
+        "description",
+        "event_types",
+        "source_ids",
+        "filter",
+        "retry_schedule",
+        "timeout_ms",
+        "rate_limit",
+        "headers",
+        "signature",
+        "version",
+        "disabled_reason",
+        "disabled_at",
+        "updated_at",
+        "deleted_at",
+    ];
+    /// What moves when an exception does.
+    pub(crate) const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedule", "reason", "since"];
+    /// What moves when a repeated request is claimed and answered.
+    pub(crate) const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
+}
+
 /// Nothing yet.
 pub(crate) const fn grant(part: Part, table: &'static str) -> Grant {
     Grant { part, table, read: &[], insert: false, update: &[], delete: false }

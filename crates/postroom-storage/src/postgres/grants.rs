@@ -4,45 +4,19 @@
 //! is not on it. ARCHITECTURE.md shows it. A new table or column is nobody's until it is written down here.
 
 use crate::engine::grants::Part::{self, Api, Authorizer, Copier, DeadLetter, Keys, Platform, Receiver, Worker};
-use crate::engine::grants::{ALL, Grant, grant};
-
-/// What moves when an exception does.
-const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedule", "reason", "since"];
-/// What moves when a repeated request is claimed and answered.
-const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
-/// A key without what proves it.
-const KEY: &[&str] = &[
-    "org",
-    "key",
-    "id",
-    "name",
-    "scopes",
-    "last_four",
-    "expires_at",
-    "revoked_at",
-    "last_used_at",
-    "created_at",
-    "created_by",
-];
+use crate::engine::grants::{ALL, Grant, columns, grant};
 
 /// The list. Changes of configuration write `revisions`, by a trigger that acts for whoever makes them.
 pub(super) const GRANTS: &[Grant] = &[
     grant(Authorizer, "organizations").read(&["org", "id", "slug", "is_active"]),
     grant(Authorizer, "tenants").read(&["org_id"]),
-    grant(Authorizer, "api_keys")
-        .read(&["org", "key", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
-        .update(&["last_used_at"]),
-    grant(Authorizer, "users")
-        .read(&["org", "usr", "id", "email", "email_key", "role", "is_active", "invited_until"])
-        .update(&["invited_until", "last_login_at"]),
+    grant(Authorizer, "api_keys").read(columns::API_KEY_PROOF).update(&["last_used_at"]),
+    grant(Authorizer, "users").read(columns::USER_PROOF).update(&["invited_until", "last_login_at"]),
     grant(Authorizer, "sign_in_tokens").read(ALL).insert().update(&["used_at"]),
-    grant(Authorizer, "sessions")
-        .read(&["id", "org", "usr", "created_at", "expires_at", "ended_at"])
-        .insert()
-        .update(&["ended_at"]),
+    grant(Authorizer, "sessions").read(columns::SESSION).insert().update(&["ended_at"]),
     // The link goes in, and only who sends it takes it out.
     grant(Authorizer, "mails").insert(),
-    grant(Authorizer, "audit_logs").read(&["org", "chain", "number", "id", "hash"]).insert(),
+    grant(Authorizer, "audit_logs").read(columns::CHAIN).insert(),
     grant(Authorizer, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Authorizer, "pokes").read(ALL),
     grant(Receiver, "organizations").read(&[
@@ -86,7 +60,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Worker, "pokes").read(ALL).insert().delete(),
     grant(Worker, "events").read(ALL),
     grant(Worker, "attempts").read(ALL).insert(),
-    grant(Worker, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(Worker, "exceptions").read(ALL).insert().update(columns::EXCEPTION).delete(),
     grant(Worker, "usage").read(ALL).insert().update(&["count"]),
     grant(Api, "organizations")
         .read(&[
@@ -104,49 +78,18 @@ pub(super) const GRANTS: &[Grant] = &[
             "created_by",
         ])
         .update(&["name", "endpoint_number", "updated_at"]),
-    grant(Api, "api_keys").read(KEY).insert().update(&["revoked_at"]),
-    grant(Api, "users")
-        .read(&[
-            "org",
-            "usr",
-            "id",
-            "email",
-            "role",
-            "is_active",
-            "invited_until",
-            "last_login_at",
-            "created_at",
-            "updated_at",
-            "created_by",
-        ])
-        .insert()
-        .update(&["role", "is_active", "invited_until", "updated_at"]),
+    grant(Api, "api_keys").read(columns::API_KEY).insert().update(&["revoked_at"]),
+    grant(Api, "users").read(columns::USER).insert().update(columns::USER_CHANGE),
     grant(Api, "sign_in_tokens").read(&["org", "usr", "created_at", "used_at"]).insert().update(&["used_at"]),
     grant(Api, "sessions").read(&["org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]),
     grant(Api, "mails").read(&["org", "usr"]).insert().delete(),
     grant(Api, "sources").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
     grant(Api, "source_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
-    grant(Api, "endpoints").read(ALL).insert().update(&[
-        "url",
-        "description",
-        "event_types",
-        "source_ids",
-        "filter",
-        "retry_schedule",
-        "timeout_ms",
-        "rate_limit",
-        "headers",
-        "signature",
-        "version",
-        "disabled_reason",
-        "disabled_at",
-        "updated_at",
-        "deleted_at",
-    ]),
+    grant(Api, "endpoints").read(ALL).insert().update(columns::ENDPOINT_CHANGE),
     grant(Api, "endpoint_secrets").read(ALL).insert().update(&["value", "expires_at"]).delete(),
     // Nobody changes or deletes an entry.
     grant(Api, "audit_logs").read(ALL).insert(),
-    grant(Api, "idempotency_keys").read(ALL).insert().update(ANSWER).delete(),
+    grant(Api, "idempotency_keys").read(ALL).insert().update(columns::ANSWER).delete(),
     grant(Api, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Api, "nodes").read(&["node", "watermark", "state"]),
     grant(Api, "events").read(ALL),
@@ -160,9 +103,9 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(DeadLetter, "nodes").read(&["node", "watermark", "state"]),
     grant(DeadLetter, "events").read(&["org", "id", "node", "tx", "source", "type", "external_id", "targets"]),
     grant(DeadLetter, "attempts").read(ALL),
-    grant(DeadLetter, "exceptions").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(DeadLetter, "exceptions").read(ALL).insert().update(columns::EXCEPTION).delete(),
     grant(DeadLetter, "replays").read(ALL).insert(),
-    grant(DeadLetter, "audit_logs").read(&["org", "chain", "number", "id", "hash"]).insert(),
+    grant(DeadLetter, "audit_logs").read(columns::CHAIN).insert(),
     grant(Platform, "migrations").read(ALL),
     grant(Platform, "meta").read(ALL).insert(),
     grant(Platform, "organizations")
@@ -202,29 +145,14 @@ pub(super) const GRANTS: &[Grant] = &[
         "wakes",
         "slept_at",
     ]),
-    grant(Platform, "api_keys").read(KEY).insert(),
-    grant(Platform, "users")
-        .read(&[
-            "org",
-            "usr",
-            "id",
-            "email",
-            "email_key",
-            "role",
-            "is_active",
-            "last_login_at",
-            "created_at",
-            "updated_at",
-            "created_by",
-        ])
-        .insert()
-        .update(&["is_active", "updated_at"]),
+    grant(Platform, "api_keys").read(columns::API_KEY).insert(),
+    grant(Platform, "users").read(columns::SUPER_ADMIN).insert().update(&["is_active", "updated_at"]),
     grant(Platform, "sign_in_tokens")
         .read(&["hash", "org", "usr", "expires_at", "used_at"])
         .insert()
         .update(&["used_at"])
         .delete(),
-    grant(Platform, "sessions").read(&["id", "org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]).delete(),
+    grant(Platform, "sessions").read(columns::SESSION_END).update(&["ended_at"]).delete(),
     grant(Platform, "mails").read(ALL).update(&["due_at", "tries"]).delete(),
     grant(Platform, "sources").read(ALL).insert().update(&["deleted_at", "updated_at"]),
     grant(Platform, "source_secrets").read(&["org", "secret", "expires_at", "is_erased"]).update(&["value"]),

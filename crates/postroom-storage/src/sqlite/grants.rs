@@ -11,24 +11,17 @@ use rusqlite::hooks::AuthAction;
 
 pub(super) use crate::engine::grants::Part;
 use crate::engine::grants::Part::{Api, Authorizer, Copier, DeadLetter, Keys, Platform, Receiver, Worker};
-use crate::engine::grants::{ALL, Grant, grant};
+use crate::engine::grants::{ALL, Grant, columns, grant};
 
 /// The list.
 const GRANTS: &[Grant] = &[
     grant(Authorizer, "organization").read(&["org", "id", "slug", "is_active"]),
-    grant(Authorizer, "api_key")
-        .read(&["key", "org", "id", "scopes", "hash", "expires_at", "revoked_at", "last_used_at"])
-        .update(&["last_used_at"]),
+    grant(Authorizer, "api_key").read(columns::API_KEY_PROOF).update(&["last_used_at"]),
     grant(Authorizer, "tenants").read(&["org_id"]),
-    grant(Authorizer, "user")
-        .read(&["usr", "org", "id", "email", "email_key", "role", "is_active", "invited_until"])
-        .update(&["invited_until", "last_login_at"]),
+    grant(Authorizer, "user").read(columns::USER_PROOF).update(&["invited_until", "last_login_at"]),
     grant(Authorizer, "sign_in_token").read(ALL).insert().update(&["used_at"]),
-    grant(Authorizer, "session")
-        .read(&["id", "org", "usr", "created_at", "expires_at", "ended_at"])
-        .insert()
-        .update(&["ended_at"]),
-    grant(Authorizer, "audit").read(&["org", "chain", "number", "id", "hash"]).insert(),
+    grant(Authorizer, "session").read(columns::SESSION).insert().update(&["ended_at"]),
+    grant(Authorizer, "audit").read(columns::CHAIN).insert(),
     // The link goes in, and only who sends it takes it out.
     grant(Authorizer, "mail").insert(),
     grant(Receiver, "organization").read(&["org", "plan", "webhook_limit", "mandrill_secret"]),
@@ -58,68 +51,22 @@ const GRANTS: &[Grant] = &[
     grant(Worker, "endpoint_secret").read(ALL),
     grant(Worker, "event").read(ALL),
     grant(Worker, "attempt").read(&["event", "endpoint", "run"]).insert(),
-    grant(Worker, "exception").read(ALL).insert().update(EXCEPTION).delete(),
+    grant(Worker, "exception").read(ALL).insert().update(columns::EXCEPTION).delete(),
     grant(Worker, "progress").read(&["one", "watermark"]).update(&["watermark"]),
     grant(Api, "organization").read(&["org", "endpoint_number"]).update(&["endpoint_number"]),
     // Not the hash: it is written once, and compared by the authorizer only.
-    grant(Api, "api_key")
-        .read(&[
-            "key",
-            "org",
-            "id",
-            "name",
-            "scopes",
-            "last_four",
-            "expires_at",
-            "revoked_at",
-            "last_used_at",
-            "created_at",
-            "created_by",
-        ])
-        .insert()
-        .update(&["revoked_at"]),
-    grant(Api, "user")
-        .read(&[
-            "usr",
-            "org",
-            "id",
-            "email",
-            "role",
-            "is_active",
-            "invited_until",
-            "last_login_at",
-            "created_at",
-            "updated_at",
-            "created_by",
-        ])
-        .insert()
-        .update(&["role", "is_active", "invited_until", "updated_at"]),
+    grant(Api, "api_key").read(columns::API_KEY).insert().update(&["revoked_at"]),
+    grant(Api, "user").read(columns::USER).insert().update(columns::USER_CHANGE),
     grant(Api, "sign_in_token").read(&["usr", "created_at", "used_at"]).insert().update(&["used_at"]),
     grant(Api, "session").read(&["org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]),
     grant(Api, "mail").read(&["usr"]).insert().delete(),
     grant(Api, "source").read(ALL).insert().update(&["name", "options", "is_active", "updated_at", "deleted_at"]),
     grant(Api, "source_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
-    grant(Api, "endpoint").read(ALL).insert().update(&[
-        "url",
-        "description",
-        "event_types",
-        "source_ids",
-        "filter",
-        "retry_schedule",
-        "timeout_ms",
-        "rate_limit",
-        "headers",
-        "signature",
-        "version",
-        "disabled_reason",
-        "disabled_at",
-        "updated_at",
-        "deleted_at",
-    ]),
+    grant(Api, "endpoint").read(ALL).insert().update(columns::ENDPOINT_CHANGE),
     grant(Api, "endpoint_secret").read(ALL).insert().update(&["value", "expires_at"]).delete(),
     // Nobody changes or deletes an entry.
     grant(Api, "audit").read(ALL).insert(),
-    grant(Api, "idempotency").read(ALL).insert().update(ANSWER).delete(),
+    grant(Api, "idempotency").read(ALL).insert().update(columns::ANSWER).delete(),
     grant(Api, "event").read(ALL),
     grant(Api, "attempt").read(ALL),
     grant(Api, "exception").read(ALL),
@@ -143,11 +90,11 @@ const GRANTS: &[Grant] = &[
         "status",
         "error",
     ]),
-    grant(DeadLetter, "exception").read(ALL).insert().update(EXCEPTION),
+    grant(DeadLetter, "exception").read(ALL).insert().update(columns::EXCEPTION),
     grant(DeadLetter, "replay").read(ALL).insert(),
     grant(DeadLetter, "delivery_by_endpoint").insert(),
     grant(DeadLetter, "progress").read(ALL),
-    grant(DeadLetter, "audit").read(&["org", "chain", "number", "id", "hash"]).insert(),
+    grant(DeadLetter, "audit").read(columns::CHAIN).insert(),
     grant(Platform, "organization")
         .read(&[
             "org",
@@ -173,34 +120,19 @@ const GRANTS: &[Grant] = &[
             "mandrill_fingerprint",
             "updated_at",
         ]),
-    grant(Platform, "user")
-        .read(&[
-            "usr",
-            "org",
-            "id",
-            "email",
-            "email_key",
-            "role",
-            "is_active",
-            "last_login_at",
-            "created_at",
-            "updated_at",
-            "created_by",
-        ])
-        .insert()
-        .update(&["is_active", "updated_at"]),
+    grant(Platform, "user").read(columns::SUPER_ADMIN).insert().update(&["is_active", "updated_at"]),
     grant(Platform, "sign_in_token")
         .read(&["hash", "usr", "expires_at", "used_at"])
         .insert()
         .update(&["used_at"])
         .delete(),
-    grant(Platform, "session").read(&["id", "org", "usr", "expires_at", "ended_at"]).update(&["ended_at"]).delete(),
+    grant(Platform, "session").read(columns::SESSION_END).update(&["ended_at"]).delete(),
     grant(Platform, "mail").read(ALL).update(&["due_at", "tries"]).delete(),
     // The source that an organization's own Mandrill secret implies.
     grant(Platform, "source").read(&["org", "is_implied"]).insert().update(&["updated_at", "deleted_at"]),
     grant(Platform, "audit").read(ALL).insert(),
     grant(Platform, "usage").read(ALL).insert().update(&["count"]),
-    grant(Platform, "idempotency").read(ALL).insert().update(ANSWER).delete(),
+    grant(Platform, "idempotency").read(ALL).insert().update(columns::ANSWER).delete(),
     // What is old goes.
     grant(Platform, "event").read(&["seq", "id", "org", "source", "type", "external_id", "targets"]).delete(),
     grant(Platform, "attempt").read(&["attempt", "event"]).delete(),
@@ -255,12 +187,6 @@ const GRANTS: &[Grant] = &[
     grant(Copier, "usage").read(ALL).insert().update(&["count"]),
     grant(Copier, "rejection").read(ALL).insert().delete(),
 ];
-
-/// What moves when an exception does.
-const EXCEPTION: &[&str] = &["state", "due_at", "attempts", "attempts_of_schedule", "reason", "since"];
-
-/// What moves when a repeated request is claimed and answered.
-const ANSWER: &[&str] = &["request_hash", "claimed_at", "status", "body"];
 
 /// Whether a part may do what SQLite asks about.
 pub(super) fn allow(part: Part, action: &AuthAction<'_>) -> bool {
