@@ -159,8 +159,9 @@ pub(crate) async fn authorize(
     let address = ClientAddress::of_request(request.extensions());
     let caller = match prove(&state, address, method, request.headers()).await {
         Ok(caller) => caller.from(&origin),
-        Err(problem) => {
-            let counted = counted(&state, address, refused(None, problem).await);
+        Err(Unproven { scope, problem }) => {
+            let scope = scope.map(|scope| scope.from(origin.clone()));
+            let counted = counted(&state, address, refused(scope.as_ref(), problem).await);
             let is_too_many = counted.code() == Code::RateLimited;
             return Err(if is_too_many { refused(None, counted).await } else { counted });
         }
@@ -221,15 +222,38 @@ fn only(needed: &Permission) -> Problem {
     Problem::new(Code::Forbidden, format!("this may be done by {}", needed.who()))
 }
 
+/// Nobody who may come in; with the organization of a credential that is good, but not for this.
+struct Unproven {
+    scope: Option<Scope>,
+    problem: Problem,
+}
+
+impl From<Problem> for Unproven {
+    fn from(problem: Problem) -> Self {
+        Self { scope: None, problem }
+    }
+}
+
+impl From<postroom_storage::Error> for Unproven {
+    fn from(error: postroom_storage::Error) -> Self {
+        Problem::from(error).into()
+    }
+}
+
 /// Finds the caller behind the headers.
-async fn prove(state: &Shared, address: ClientAddress, method: &Method, headers: &HeaderMap) -> Answer<Caller> {
+async fn prove(
+    state: &Shared,
+    address: ClientAddress,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Caller, Unproven> {
     let credential = credential(&state.site, method, headers)?;
     let organization = named_organization(headers)?;
     if let Credential::Bearer(token) = credential {
         // The one credential that a person chose.
         let is_admin = |admin: &AdminToken| state.rates.may_guess(address, state.now()) && admin.is(token.as_bytes());
         if state.app.admin_token.as_ref().is_some_and(is_admin) {
-            return enter(state, SuperAdmin::by_admin_token(), None, organization).await;
+            return Ok(enter(state, SuperAdmin::by_admin_token(), None, organization).await?);
         }
         if let Some(hash) = KeyHash::of(token) {
             let caller = state.app.storage.authorizer.key_find(&hash, state.now()).await?.ok_or_else(invalid)?;
@@ -240,7 +264,7 @@ async fn prove(state: &Shared, address: ClientAddress, method: &Method, headers:
     let found = signed_in(state, credential).await?;
     let session = found.session;
     match found.who {
-        PersonIs::SuperAdmin(proof) => enter(state, proof, Some(session), organization).await,
+        PersonIs::SuperAdmin(proof) => Ok(enter(state, proof, Some(session), organization).await?),
         PersonIs::Of { scope, role, organization_active } => {
             check_organization(&scope, organization_active, organization)?;
             Ok(Caller::Person(Person { scope, role, session }))
@@ -272,12 +296,14 @@ async fn enter(
 }
 
 /// Whoever belongs to an organization names no other, and does nothing while it is switched off.
-fn check_organization(scope: &Scope, is_active: bool, named: Option<&str>) -> Answer<()> {
+fn check_organization(scope: &Scope, is_active: bool, named: Option<&str>) -> Result<(), Unproven> {
     let is_own = |named: &str| named == scope.slug() || named.parse() == Ok(scope.organization());
-    if named.is_some_and(|named| !is_own(named)) {
-        return Err(Problem::of(Code::OrganizationNotFound));
-    }
-    if is_active { Ok(()) } else { Err(Problem::of(Code::OrganizationInactive)) }
+    let code = match named {
+        Some(named) if !is_own(named) => Code::OrganizationNotFound,
+        _ if !is_active => Code::OrganizationInactive,
+        _ => return Ok(()),
+    };
+    Err(Unproven { scope: Some(scope.clone()), problem: Problem::of(code) })
 }
 
 fn named_organization(headers: &HeaderMap) -> Answer<Option<&str>> {

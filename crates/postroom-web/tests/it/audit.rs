@@ -197,6 +197,13 @@ pub async fn a_view_of_a_secret_and_refusals_are_in_the_log(engine: Engine) {
     room.forward(std::time::Duration::from_secs(60));
     room.get(&path).bearer(&reader).send().await;
     assert_eq!(entries(&room, &tenant.id, "&action=access.refused").await.len(), 2);
+
+    // A key that tries another organization is known, and its own organization sees it.
+    let strange = room.get("/v1/events").bearer(&reader).header("postroom-organization", "other").send().await;
+    assert_eq!(strange.verdict(), "404 organization_not_found");
+    let refused = entries(&room, &tenant.id, "&action=access.refused").await;
+    assert_eq!((refused.len(), &refused[0]["new_values"]["code"]), (3, &json!("organization_not_found")));
+    assert!(refused[0]["actor"].as_str().unwrap().starts_with("key_") && refused[0]["address"] == "127.0.0.1");
 }
 
 pub async fn the_log_is_read_by_admins_of_its_organization_in_pages(engine: Engine) {
