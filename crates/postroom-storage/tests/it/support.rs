@@ -376,9 +376,9 @@ impl<H: Harness> Room<H> {
         self.storage.receiver.source_find(slug, name).await.unwrap()
     }
 
-    /// Waits until something is so; at most ten seconds.
+    /// Waits until something is so; at most half a minute.
     pub async fn until(&self, is_so: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so().await {
             assert!(Instant::now() < deadline, "it did not come to be so");
             tokio::time::sleep(Duration::from_millis(5)).await;

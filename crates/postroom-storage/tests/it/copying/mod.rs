@@ -100,7 +100,7 @@ async fn copied_until(
 
 /// Copies as soon as nobody is thought to be at the source any more.
 async fn copied_when_dead<S: Side>(source: &S, to: &Place, keys: &Secret, now: Timestamp) -> Report {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         source.bury().await;
         match copied(&source.place(), to, keys, now, Mode::Copy).await {

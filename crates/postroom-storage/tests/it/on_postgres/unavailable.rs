@@ -56,18 +56,18 @@ mod own_server {
             assert!(started.elapsed() < Duration::from_secs(within), "{what} after {:?}", started.elapsed());
         };
         tokio::join!(
-            async { timed("health", 3, platform.health().await).await },
-            async { timed("send", 9, room.try_send(acme, "a", None).await.map(drop)).await },
-            async { timed("send", 9, room.try_send(acme, "a", Some("its own")).await.map(drop)).await },
+            async { timed("health", 10, platform.health().await).await },
+            async { timed("send", 20, room.try_send(acme, "a", None).await.map(drop)).await },
+            async { timed("send", 20, room.try_send(acme, "a", Some("its own")).await.map(drop)).await },
             async {
-                timed("list", 9, api.event_list(&acme.scope, EventFilter::default(), page(9)).await.map(drop)).await
+                timed("list", 20, api.event_list(&acme.scope, EventFilter::default(), page(9)).await.map(drop)).await
             },
-            async { timed("create", 9, api.endpoint_create(&acme.scope, new_endpoint(), now).await.map(drop)).await },
+            async { timed("create", 20, api.endpoint_create(&acme.scope, new_endpoint(), now).await.map(drop)).await },
             async {
                 let got = platform.organization_get(SuperAdmin::by_operator(), acme.organization.id).await;
-                timed("organization", 9, got.map(drop)).await;
+                timed("organization", 20, got.map(drop)).await;
             },
-            async { timed("upkeep", 9, platform.upkeep(now).await.map(drop)).await },
+            async { timed("upkeep", 20, platform.upkeep(now).await.map(drop)).await },
         );
     }
 
