@@ -180,6 +180,15 @@ pub struct ChainReport {
     pub broken: Option<BrokenLink>,
 }
 
+impl ChainReport {
+    /// Of an organization whose own database cannot be read now.
+    pub(crate) fn unread(organization: OrganizationId) -> Self {
+        let broken = BrokenLink { number: 1, reason: "its database cannot be read now" };
+        let organization = Some(organization);
+        Self { organization, dedicated: true, chain: [0; 16], entries: 0, head: None, broken: Some(broken) }
+    }
+}
+
 /// Where a chain is broken, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenLink {

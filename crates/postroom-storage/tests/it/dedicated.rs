@@ -139,6 +139,9 @@ async fn a_database_that_cannot_be_used_is_unavailable_to_its_organization_alone
         record(&other).await.unwrap();
         assert_eq!(unavailable(&storage).await, [acme.organization.id.to_string()], "{damage}");
         storage.platform.health().await.unwrap();
+        let audited = storage.platform.audit_verify(SuperAdmin::by_operator(), None).await.unwrap();
+        let unread = audited.iter().filter(|report| report.broken.is_some()).map(|report| report.organization);
+        assert_eq!(unread.collect::<Vec<_>>(), [Some(acme.organization.id)], "{damage}: the others are checked");
         assert_eq!(storage.worker.pending_heads(None, 10).await.unwrap(), []);
 
         drop(lock);
