@@ -1,7 +1,7 @@
 //! Whether the database can be used, asked on a connection of its own: a pool that everybody waits for must not make a
 //! process that works look dead, and one that hangs must not make a dead one look alive.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long an answer holds: whoever asks all the time must not keep the one who has to know waiting in line.
+const FRESH: Duration = Duration::from_millis(200);
 
 /// A server after a failover may be a standby.
 const CAN_WRITE: &str = "select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'";
@@ -19,27 +21,38 @@ const CAN_WRITE: &str = "select not pg_is_in_recovery() and current_setting('tra
 /// See the [module](self).
 pub(super) struct Probe {
     login: Login,
-    client: Mutex<Option<Client>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    client: Option<Client>,
+    /// Whether it could be written, and when.
+    answer: Option<(bool, Instant)>,
 }
 
 impl Probe {
     /// Connects when it is asked first.
     pub(super) fn new(login: Login) -> Self {
-        Self { login, client: Mutex::new(None) }
+        Self { login, kept: Mutex::default() }
     }
 
     /// Whether the database answers within a second and can be written.
     pub(super) async fn ask(&self) -> Result<()> {
         let asked = async {
-            let mut kept = self.client.lock().await;
+            let mut kept = self.kept.lock().await;
+            if let Some((can_write, _)) = kept.answer.filter(|(_, at)| at.elapsed() < FRESH) {
+                return Ok(can_write);
+            }
             // Taken out as long as it is used: one that did not answer is not asked again.
-            let client = match kept.take().filter(|client| !client.is_closed()) {
+            let client = match kept.client.take().filter(|client| !client.is_closed()) {
                 Some(client) => client,
                 None => self.login.connect().await?.0,
             };
             let rows = client.query_typed(CAN_WRITE, &[]).await?;
-            *kept = Some(client);
-            Ok::<_, Error>(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
+            let can_write = rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false));
+            *kept = Kept { client: Some(client), answer: Some((can_write, Instant::now())) };
+            Ok::<_, Error>(can_write)
         };
         match timeout(PATIENCE, asked).await {
             Ok(Ok(true)) => Ok(()),
@@ -52,6 +65,6 @@ impl Probe {
 
     /// Ends its connection.
     pub(super) async fn close(&self) {
-        drop(self.client.lock().await.take());
+        drop(self.kept.lock().await.client.take());
     }
 }
