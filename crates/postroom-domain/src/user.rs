@@ -68,7 +68,6 @@ fn is_dot_atom(local: &str) -> bool {
 
 /// A name of hosts in its ASCII form, in lower case; none for an address literal and for what is no name.
 fn domain_name(text: &str) -> Option<String> {
-    // The parser of URLs would decode percent signs and take more than names.
     // The parser of URLs would take more than names: percent signs, for one, which it decodes.
     if !text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-')) {
         return None;

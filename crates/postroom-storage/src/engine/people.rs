@@ -89,9 +89,7 @@ impl Entrant {
     pub(crate) fn addressee(&self) -> Addressee {
         Addressee { org: self.org, usr: self.usr, organization: self.organization.map(|(id, _)| id) }
     }
-}
 
-impl Entrant {
     /// With the session that begins.
     pub(crate) fn signed_in(self, session: SessionId, expires_at: Timestamp) -> SignedIn {
         SignedIn {
