@@ -73,6 +73,12 @@ pub fn file_in(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE_NAME)
 }
 
+/// The database of a data directory.
+#[must_use]
+pub fn database_in(data_dir: &Path) -> PathBuf {
+    data_dir.join(DATABASE_NAME)
+}
+
 /// Gives a new data directory the keys of another one, and reads them.
 ///
 /// # Errors
@@ -110,7 +116,7 @@ fn cursor_key(keys: &Secret) -> Secret {
 
 fn first_keys(data_dir: &Path, path: &Path) -> anyhow::Result<Secret> {
     anyhow::ensure!(
-        !data_dir.join(DATABASE_NAME).exists(),
+        !database_in(data_dir).exists(),
         "{} is missing, and the database beside it holds secrets that only its keys open: put the file back from a \
          backup, or give its keys in POSTROOM_ENCRYPTION_KEYS",
         path.display()

@@ -88,7 +88,7 @@ fn address(text: &str) -> Result<Email, String> {
 
 async fn create(email: &Email, json: bool, flags: &Flags) -> anyhow::Result<()> {
     let config = beside::settings(flags)?;
-    let storage = beside::open(&config).await?;
+    let storage = beside::open_or_make(&config).await?;
     let made = storage.platform.super_admin_create(SuperAdmin::by_operator(), email, beside::now()).await;
     let made = made.with_context(|| format!("no link can be made for {email}"))?;
     storage.platform.close().await?;
@@ -102,7 +102,7 @@ async fn create(email: &Email, json: bool, flags: &Flags) -> anyhow::Result<()> 
 }
 
 async fn list(json: bool, flags: &Flags) -> anyhow::Result<()> {
-    let storage = beside::open_existing(&beside::settings(flags)?).await?;
+    let storage = beside::open(&beside::settings(flags)?).await?;
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let request = PageRequest { limit: 250, after };
@@ -127,7 +127,7 @@ async fn list(json: bool, flags: &Flags) -> anyhow::Result<()> {
 
 async fn switch(which: &Which, is_active: bool) -> anyhow::Result<()> {
     let email = &which.email;
-    let storage = beside::open_existing(&beside::settings(&which.flags)?).await?;
+    let storage = beside::open(&beside::settings(&which.flags)?).await?;
     let (by, now) = (SuperAdmin::by_operator(), beside::now());
     let switched = storage.platform.super_admin_set_active(by, email, is_active, now).await;
     let switched = match switched {

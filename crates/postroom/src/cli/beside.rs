@@ -67,22 +67,26 @@ pub fn settings(flags: &Flags) -> anyhow::Result<Config> {
     Ok(loaded.config?)
 }
 
-/// Opens a database that has to be there: a mistyped directory is not an installation in which nothing was ever done.
-pub async fn open_existing(config: &Config) -> anyhow::Result<Storage> {
-    if let Database::Embedded(data_dir) = &config.database
-        && !keys::database(data_dir).try_exists().unwrap_or(true)
-    {
-        anyhow::bail!(
-            "there is no database in {}: name the directory of the server with --data-dir, or run the command where \
-             the server runs",
-            data_dir.display()
-        );
-    }
-    open(config).await
+/// Opens the database for a command, also beside running servers. Where there is none it is not made: whoever looks for
+/// something has given another place.
+pub async fn open(config: &Config) -> anyhow::Result<Storage> {
+    must_exist(config)?;
+    open_or_make(config).await
 }
 
-/// Opens the database for a command, also beside running servers; makes it if it is not there.
-pub async fn open(config: &Config) -> anyhow::Result<Storage> {
+/// Refuses a data directory without a database.
+pub fn must_exist(config: &Config) -> anyhow::Result<()> {
+    let Database::Embedded(data_dir) = &config.database else { return Ok(()) };
+    let shown = data_dir.display();
+    anyhow::ensure!(
+        keys::database_in(data_dir).try_exists().unwrap_or(true),
+        "there is no database in {shown}: give another --data-dir, or run the command where the server runs"
+    );
+    Ok(())
+}
+
+/// The same for a command that may be the first on a new data directory.
+pub async fn open_or_make(config: &Config) -> anyhow::Result<Storage> {
     super::config::warn(keys::open(config)?.warning.as_slice());
     database::beside(config).await
 }
@@ -125,7 +129,7 @@ async fn create_api_key(
     json: bool,
     flags: &Flags,
 ) -> anyhow::Result<()> {
-    let storage = open_existing(&settings(flags)?).await?;
+    let storage = open(&settings(flags)?).await?;
     let scope = enter(&storage, organization)
         .await?
         .with_context(|| format!("there is no organization {:?} in this database", output::plain(organization)))?;

@@ -49,10 +49,7 @@ pub async fn keys(command: KeysCommand) -> anyhow::Result<()> {
 }
 
 async fn rotate(config: &Config, new_key: bool) -> anyhow::Result<()> {
-    if let Database::Embedded(data_dir) = &config.database {
-        let shown = data_dir.display();
-        anyhow::ensure!(data_dir.exists(), "{shown} does not exist: there is nothing to rotate; see --data-dir");
-    }
+    beside::must_exist(config)?;
     let file = keys::open(config)?.file;
     match (&file, new_key) {
         (Some(file), true) => {

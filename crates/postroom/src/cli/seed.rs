@@ -50,7 +50,7 @@ struct Made {
 /// When the database cannot be used.
 pub async fn seed(args: SeedArgs) -> anyhow::Result<()> {
     let config = beside::settings(&args.flags)?;
-    let storage = beside::open(&config).await?;
+    let storage = beside::open_or_make(&config).await?;
     let scope = organization(&storage).await?;
     let made = Made {
         sources: sources(&storage, &scope).await?,

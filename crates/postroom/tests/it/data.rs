@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use super::support::{Engine, Place, Receiver, Server, postroom, stderr, stdout};
+use super::support::{Engine, Receiver, Server, postroom, stderr, stdout};
 
 fn one_json(output: &std::process::Output) -> Value {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
@@ -36,10 +36,10 @@ pub fn an_api_key_made_beside_a_running_server_works_at_once(engine: Engine) {
 }
 
 pub fn an_api_key_for_nobody_is_refused(engine: Engine) {
-    let place = Place::new(engine);
+    let server = Server::start(engine);
     let make = |arguments: &[&str]| {
         let base = ["apikey", "create", "--organization", "nobody", "--name", "x"];
-        place.command(&base).args(arguments).output().unwrap()
+        server.command(&base).args(arguments).output().unwrap()
     };
     assert_eq!(place.run(&["seed"]).status.code(), Some(0));
     let output = make(&[]);
@@ -98,6 +98,24 @@ fn keys_that_do_not_open_the_database_are_refused_and_lost_ones_are_not_made_ane
     assert_eq!(serve.status.code(), Some(1));
     assert!(stderr(&serve).contains("put the file back from a backup"), "{}", stderr(&serve));
     assert!(!file.exists());
+}
+
+#[test]
+fn what_looks_for_something_makes_no_database_where_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["audit", "verify"][..],
+        &["admin", "list"],
+        &["admin", "deactivate", "--email", "ada@example.com"],
+        &["apikey", "create", "--organization", "acme-corp", "--name", "a"],
+        &["keys", "rotate"],
+    ] {
+        let output = postroom().args(arguments).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stdout(&output));
+        let said = stderr(&output);
+        assert!(said.contains("there is no database in ./postroom-data: give another --data-dir"), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?}");
+    }
 }
 
 #[test]
