@@ -91,7 +91,7 @@ settings! {
         retry_schedule = "60,300,900",
         /// The largest body that is accepted, in bytes (1024 to 67108864). A larger one is answered 413.
         max_body_bytes = "1048576",
-        /// Milliseconds that one attempt may take, from connecting to the last byte (1000 to 30000).
+        /// Milliseconds that one attempt may take, from looking up the name to the last byte (1000 to 30000).
         delivery_timeout_ms = "15000",
         /// Networks that deliveries may reach although they are private, in CIDR form, separated by commas. For local
         /// trials: 127.0.0.0/8.
@@ -114,8 +114,8 @@ settings! {
         roles = "all",
     }
     secrets {
-        /// Bearer token with super admin rights, for automation: at least 32 characters. Without it nobody has these
-        /// rights over HTTP.
+        /// Bearer token with super admin rights, for automation: at least 32 characters. Without it only super admins who
+        /// sign in have these rights over HTTP.
         admin_token = "none",
         /// Keys that encrypt secrets at rest, base64 of 32 bytes each, newest first, separated by commas. Without it
         /// one is made in the data directory (encryption.keys, readable by its owner only); on PostgreSQL it must be set,
@@ -131,7 +131,8 @@ settings! {
         /// owns nothing; `postroom migrate` grants it what the parts of the process need. Every process of an
         /// installation has the same database and the same encryption keys.
         database_url = "none: the embedded engine",
-        /// A login of its own for the part that proves callers: it reads API keys and no signing secret.
+        /// A login of its own for the part that proves callers: it reads API keys, people and sessions, and no signing
+        /// secret.
         database_url_authorizer = "POSTROOM_DATABASE_URL",
         /// A login of its own for the part that accepts events: it reads sources and appends events.
         database_url_receiver = "POSTROOM_DATABASE_URL",
@@ -141,10 +142,10 @@ settings! {
         database_url_api = "POSTROOM_DATABASE_URL",
         /// A login of its own for the part that shows and moves deliveries and dead letters: no secrets, no payloads.
         database_url_dead_letter = "POSTROOM_DATABASE_URL",
-        /// A login of its own for super admins and upkeep: no payloads.
+        /// A login of its own for super admins, mail and upkeep: no payloads.
         database_url_platform = "POSTROOM_DATABASE_URL",
-        /// The login that owns the schema, for `postroom migrate` and `postroom keys rotate`. A server that has it brings
-        /// the database to its version itself when it starts; give it to few.
+        /// The login that owns the schema, for `postroom migrate`, `keys rotate`, `copy` and `tenants move`. A server that
+        /// has it brings the database to its version itself when it starts; give it to few.
         migrate_database_url = "POSTROOM_DATABASE_URL",
     }
 }
