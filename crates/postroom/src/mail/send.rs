@@ -101,7 +101,11 @@ fn forget_oldest(directory: &Path) -> io::Result<()> {
     let mut mails: Vec<PathBuf> = fs::read_dir(directory)?.flatten().map(|entry| entry.path()).collect();
     mails.retain(|path| path.extension().is_some_and(|extension| extension == "eml"));
     mails.sort();
-    mails.iter().rev().skip(FILES_MAX).try_for_each(fs::remove_file)
+    mails.iter().rev().skip(FILES_MAX).try_for_each(|path| match fs::remove_file(path) {
+        // Somebody who writes another mail at the same time was first.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    })
 }
 
 #[cfg(test)]
