@@ -32,12 +32,6 @@ pub struct Keys {
     pub cursor_key: Secret,
 }
 
-/// Where the embedded engine's database is.
-#[must_use]
-pub fn database(data_dir: &Path) -> PathBuf {
-    data_dir.join(DATABASE_NAME)
-}
-
 /// Reads the keys; makes the file on the very first start.
 ///
 /// # Errors

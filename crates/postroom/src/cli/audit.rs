@@ -94,7 +94,7 @@ pub async fn audit(command: AuditCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn verify(organization: Option<&str>, json: bool, flags: &Flags) -> anyhow::Result<ExitCode> {
-    let storage = beside::open_existing(&beside::settings(flags)?).await?;
+    let storage = beside::open(&beside::settings(flags)?).await?;
     let by = SuperAdmin::by_operator();
     let only = match organization {
         Some(name) => {

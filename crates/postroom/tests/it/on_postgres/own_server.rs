@@ -127,7 +127,7 @@ fn a_database_that_stops_or_dies_under_load_costs_the_time_it_is_away_and_nothin
         back.into_iter().filter_map(|back| recoveries(&last, back).into_iter().max()).collect();
     slowest.sort_unstable();
     assert_eq!(slowest.len(), 3, "each absence was noticed: {last}");
-    assert!(slowest[1] <= Duration::from_secs(5), "{slowest:?} {last}");
+    assert!(slowest[1] <= Duration::from_secs(10), "{slowest:?} {last}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn fails_over(lose: impl FnOnce(&mut Server, &Proxy)) {
     until_more(&place.database().admin_url().replace(&one, &other), 200);
     let last = bench.finish();
     let slowest = recoveries(&last, back).into_iter().max();
-    assert!(slowest.is_none_or(|slowest| slowest < Duration::from_secs(10)), "{slowest:?} {last}");
+    assert!(slowest.is_none_or(|slowest| slowest < Duration::from_secs(20)), "{slowest:?} {last}");
 }
 
 #[test]
