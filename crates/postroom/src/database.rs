@@ -41,15 +41,7 @@ pub async fn serve(config: &Config, handoff: Option<Arc<dyn Handoff>>) -> anyhow
             }
             let mode = postgres::Mode::Serve;
             let open = async || Ok(postgres::open(options(config, database, handoff.clone(), delivers, mode)?).await?);
-            let storage = patiently(open).await?;
-            let postgres::Connections { shared, cell } = postgres::connections();
-            tracing::info!(
-                shared,
-                cell,
-                "up to {shared} connections to the database, and up to {cell} more for each organization with a database \
-                 of its own while that is awake"
-            );
-            Ok(storage)
+            patiently(open).await
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod registry;
 mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::{Mutex, RwLock};
@@ -33,6 +34,11 @@ use crate::{Error, Handoff, Result, Scope, Storage, SuperAdmin};
 
 /// How many cells are opened at the same time, and closed.
 const AT_ONCE: usize = 8;
+
+/// How many more than necessary are looked at when cells are to sleep so that others can be open.
+const ROOM_TRIES: usize = 4;
+/// How long the opening of a cell waits for another one to sleep.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a router is made of.
 pub(crate) struct Settings {
@@ -154,6 +160,25 @@ impl Cells {
         let next = before.next(tenants);
         *self.map.write() = Arc::new(next);
         Ok(true)
+    }
+
+    /// Where no more cells can be open at once, those that nobody has used for longest sleep first: not where something is
+    /// under way or waits, so there may be some more for a while.
+    async fn make_room(self: &Arc<Self>) {
+        let map = self.map();
+        let mut open: Vec<_> = map.all().filter_map(|place| Some((place.used()?, place.clone()))).collect();
+        let mut too_many = (open.len() + 1).saturating_sub(self.registry.awake_at_most());
+        open.sort_unstable_by_key(|(used, _)| *used);
+        for (used, place) in open.into_iter().take(if too_many > 0 { too_many + ROOM_TRIES } else { 0 }) {
+            let (sleeper, cells) = (place.clone(), self.clone());
+            // In a task of its own: it is not left half closed when this one is not waited for.
+            let slept = tokio::spawn(async move { sleeper.sleep(&cells, used).await });
+            let _it_goes_on = tokio::time::timeout(ROOM_PATIENCE, slept).await;
+            too_many -= usize::from(place.used().is_none());
+            if too_many == 0 {
+                return;
+            }
+        }
     }
 
     /// Gives a cell the copy of its organization as it is now.

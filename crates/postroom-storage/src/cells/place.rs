@@ -128,9 +128,14 @@ impl Place {
         }
     }
 
+    /// When it was last used, if it is open.
+    pub(super) fn used(&self) -> Option<Timestamp> {
+        self.opened().map(|open| *open.used.lock())
+    }
+
     /// Whether it is open and nobody has used it since then.
     pub(super) fn is_unused_since(&self, before: Timestamp) -> bool {
-        self.opened().is_some_and(|open| *open.used.lock() <= before)
+        self.used().is_some_and(|used| used <= before)
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -272,6 +277,7 @@ impl Place {
     async fn open_now(&self, cells: &Arc<Cells>) -> Result<Open> {
         let _turn = cells.openings.acquire().await.map_err(|closed| Error::Unavailable(closed.into()))?;
         let opening = async {
+            cells.make_room().await;
             let row = self.row();
             cells.registry.cell_wake(row.cell).await?;
             let handoff = CellHandoff { cell: row.cell, delivery: cells.handoff.clone() };

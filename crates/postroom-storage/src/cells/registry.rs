@@ -20,6 +20,11 @@ pub(crate) trait Registry: Send + Sync {
     /// several times a second: that it is unchanged must cost next to nothing.
     async fn tenants(&self, seen: Option<i64>) -> Result<Option<Tenants>>;
 
+    /// How many cells can be open at once without taking each other's connections.
+    fn awake_at_most(&self) -> usize {
+        usize::MAX
+    }
+
     /// First step of making one: the organization and its row, not initialized, in one transaction. For a slug whose row
     /// is not initialized, that row again, with the organization as asked for now: nobody holds a key of it yet. Counts
     /// `begun` up, so that of two that make the same one only the last can finish.

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, select_ok};
@@ -18,6 +19,7 @@ use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::budget::Budget;
 use super::open::OpenError;
 use super::pool::Part;
 use super::tls;
@@ -33,6 +35,8 @@ pub(super) struct Address {
     /// The same for each of the hosts, of which there is at least one.
     hosts: Vec<Config>,
     tls: MakeRustlsConnect,
+    /// What its connections are counted in.
+    budget: Option<Arc<Budget>>,
 }
 
 impl Address {
@@ -52,7 +56,12 @@ impl Address {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let hosts = each_host(&config);
-        Ok(Self { config, hosts, tls: tls::connector(authorities.as_deref())? })
+        Ok(Self { config, hosts, tls: tls::connector(authorities.as_deref())?, budget: None })
+    }
+
+    /// The same, with as many connections as can be afforded.
+    pub(super) fn within(self, budget: Option<&Arc<Budget>>) -> Self {
+        Self { budget: budget.cloned(), ..self }
     }
 
     /// The name of the login.
@@ -62,10 +71,17 @@ impl Address {
 
     /// A connection of nobody's pool. The task ends with the connection, which ends when the client is dropped.
     pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let afforded = match &self.budget {
+            Some(budget) => budget.afford().await,
+            None => None,
+        };
         let asked = self.hosts.iter().map(|host| Box::pin(host.connect(self.tls.clone())));
         let ((client, connection), _others) = select_ok(asked).await?;
         // Whoever uses the client is told of errors there.
-        let task = tokio::spawn(async move { drop(connection.await) });
+        let task = tokio::spawn(async move {
+            drop(connection.await);
+            drop(afforded);
+        });
         Ok((client, task))
     }
 }
@@ -122,14 +138,15 @@ fn bare(config: &Config) -> Config {
 pub(super) fn of_parts(
     url: &Secret,
     part_urls: &HashMap<Part, Secret>,
+    budget: Option<&Arc<Budget>>,
 ) -> Result<Vec<(Address, Vec<Part>)>, OpenError> {
     let (own, common): (Vec<Part>, Vec<Part>) = Part::ALL.iter().partition(|part| part_urls.contains_key(*part));
     let mut ways = Vec::new();
     if !common.is_empty() {
-        ways.push((Address::parse(url)?, common));
+        ways.push((Address::parse(url)?.within(budget), common));
     }
     for part in own {
-        ways.push((Address::parse(part_urls.get(&part).unwrap_or(url))?, vec![part]));
+        ways.push((Address::parse(part_urls.get(&part).unwrap_or(url))?.within(budget), vec![part]));
     }
     Ok(ways)
 }

@@ -5,12 +5,14 @@
 //! owner, or whoever may become one. So such a login is refused, before anything is read with it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use postroom_domain::Secret;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row};
 
 use super::address::{self, Address};
+use super::budget::Budget;
 use super::convert::get;
 use super::migrate;
 use super::open::OpenError;
@@ -84,9 +86,14 @@ impl Login {
 }
 
 /// Looks at the server and at every login, and gives the way in for each part.
-pub(super) async fn admit(url: &Secret, part_urls: &HashMap<Part, Secret>) -> Result<HashMap<Part, Login>, OpenError> {
+/// Their connections are counted in `budget`, if there is one.
+pub(super) async fn admit(
+    url: &Secret,
+    part_urls: &HashMap<Part, Secret>,
+    budget: Option<&Arc<Budget>>,
+) -> Result<HashMap<Part, Login>, OpenError> {
     let mut logins = HashMap::new();
-    for (address, parts) in address::of_parts(url, part_urls)? {
+    for (address, parts) in address::of_parts(url, part_urls, budget)? {
         let (client, _task) = address.connect().await.map_err(OpenError::unreachable)?;
         let version = server(&client).await?;
         bounded(&client, address.login(), &parts).await?;

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::pool::{Part, Pool};
+use super::pool::Part;
 
 /// The two lanes into the log.
 const LANES: usize = 2;
@@ -34,11 +32,6 @@ impl Footprint {
         }
     }
 
-    /// After how long without use a connection is given back, a pool's or a lane's.
-    pub(super) fn idle(self) -> Option<Duration> {
-        (self == Self::Cell).then_some(Duration::from_secs(10))
-    }
-
     /// How often changes by other nodes are looked for: all nodes show them within a second.
     pub(super) fn look_every(self) -> Duration {
         Duration::from_millis(match self {
@@ -54,29 +47,16 @@ impl Footprint {
 
 /// How many connections a process takes of the database's server, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
+pub(super) struct Connections {
     /// In the shared database.
-    pub shared: usize,
-    /// In each organization's own, while that is open here.
-    pub cell: usize,
+    pub(super) shared: usize,
+    /// In each organization's own; those of all together are bounded, too.
+    pub(super) cell: usize,
 }
 
 /// See [`Connections`].
-#[must_use]
-pub fn connections() -> Connections {
+pub(super) fn connections() -> Connections {
     Connections { shared: Footprint::Shared.total() + PROBE, cell: Footprint::Cell.total() }
-}
-
-/// Closes connections of pools that nobody has used for so long, until `stop`.
-pub(super) fn close_idle(pools: Vec<Pool>, idle: Duration, stop: CancellationToken) {
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(idle / 2) => pools.iter().for_each(|pool| pool.close_idle(idle)),
-            }
-        }
-    });
 }
 
 #[cfg(test)]
@@ -87,7 +67,7 @@ mod tests {
     fn what_the_documentation_says_of_connections_is_so() {
         assert_eq!(connections(), Connections { shared: 29, cell: 11 });
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/postgresql.md")).unwrap();
-        for said in ["26 of its pools at most, and 3 beside them", "11 more for each organization"] {
+        for said in ["26 of its pools at most, and 3 beside them", "takes up to 11 of each process"] {
             assert!(text.contains(said), "{said}");
         }
     }

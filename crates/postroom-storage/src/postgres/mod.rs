@@ -10,6 +10,7 @@ mod address;
 mod api;
 mod audit;
 mod authorizer;
+mod budget;
 mod cells;
 mod configuration;
 mod convert;
@@ -54,9 +55,9 @@ use postroom_domain::organization::PlanLimits;
 use postroom_domain::{Clock, Secret, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use self::budget::Budget;
 pub use self::database_url::DatabaseUrl;
 use self::directory::Directories;
-pub use self::footprint::{Connections, connections};
 use self::lanes::Lanes;
 pub use self::meter::Meter;
 use self::node::Node;
@@ -135,6 +136,8 @@ struct Engine {
     rejection_ids: Mutex<Ids>,
     upkeep: Upkeep,
     probe: Probe,
+    /// What databases of single organizations may take together.
+    budget: Arc<Budget>,
     /// Ends what runs in the background.
     stop: CancellationToken,
 }
@@ -177,6 +180,16 @@ pub async fn open(options: Options) -> Result<Storage, OpenError> {
     let (handoff, clock) = (options.handoff.clone(), options.clock.clone());
     let delivers = options.mode == Mode::Serve && options.delivers;
     let engine = open::open(options, open::Target::Shared).await?;
+    if engine.0.options.mode == Mode::Serve {
+        let (shared, budget) = (footprint::connections().shared, &engine.0.budget);
+        let (cells, awake) = (budget.limit(), budget.awake());
+        tracing::info!(
+            shared,
+            cells,
+            "up to {shared} connections to the database, and up to {cells} to those that organizations have to \
+             themselves, of which about {awake} can be awake at once"
+        );
+    }
     let tenants = engine.tenants(None).await?.unwrap_or_default();
     let (shared, registry) = (engine.storage(), Arc::new(engine));
     Ok(router::open(router::Settings { shared, registry, tenants, handoff, clock, delivers }))

@@ -10,10 +10,11 @@ use postroom_domain::{OrganizationId, Secret};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::convert::get;
 use super::directory::Directories;
 use super::door::{self, Login};
-use super::footprint::{Footprint, close_idle};
+use super::footprint::Footprint;
 use super::lanes::{self, Lanes};
 use super::node::{self, Node};
 use super::pool::{Part, Pool, bind};
@@ -204,12 +205,12 @@ pub enum OpenError {
         login: String,
     },
     /// Something is wrong with one organization's own database.
-    #[error("the database of {organization}: {source}")]
+    #[error("the database of {organization}: {cause}")]
     Tenant {
         /// Whose.
         organization: OrganizationId,
         /// What is wrong.
-        source: Box<OpenError>,
+        cause: Box<OpenError>,
     },
     /// A migration cannot be taken back, because of what is there.
     #[error(
@@ -321,25 +322,29 @@ fn advice(setting: &str) -> String {
 const OWN_NUMBERS: &str = "update revisions set tx = txid_current() where tx > txid_current()";
 
 /// What is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     /// The database of all.
     Shared,
-    /// That of one organization.
-    Cell(&'a TenantRow),
+    /// That of one organization, with as many connections as can be afforded.
+    Cell(&'a TenantRow, &'a Arc<Budget>),
 }
 
 pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgres, OpenError> {
-    let footprint = match target {
-        Target::Shared => Footprint::Shared,
-        Target::Cell(_) => Footprint::Cell,
+    let (footprint, within) = match target {
+        Target::Shared => (Footprint::Shared, None),
+        Target::Cell(_, budget) => (Footprint::Cell, Some(budget)),
     };
-    let logins = door::admit(&options.url, &options.part_urls).await?;
+    let logins = door::admit(&options.url, &options.part_urls, within).await?;
     let pools = pools(&logins, footprint)?;
     check_version(&pools.platform).await?;
-    if let Target::Cell(tenant) = target {
+    if let Target::Cell(tenant, _) = target {
         cells::check_owner(&pools.platform, tenant).await?;
     }
+    let budget = match within {
+        Some(budget) => budget.clone(),
+        None => Budget::of_server(&pools.platform).await?,
+    };
     let vault = Arc::new(vault(&pools.platform, options.keyring.clone()).await?);
     retention::make_partitions(&pools.platform, options.clock.now()).await?;
     pools.platform.connection().await?.execute(OWN_NUMBERS, bind![]).await?;
@@ -351,8 +356,8 @@ pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgre
     if options.mode == Mode::Serve {
         directories.follow(footprint.look_every(), stop.clone());
     }
-    if let Some(idle) = footprint.idle() {
-        close_idle(pools.all().map(|(_, pool)| pool.clone()).to_vec(), idle, stop.clone());
+    if let Some(budget) = within {
+        budget.watch(pools.all().map(|(_, pool)| pool.clone()).to_vec(), stop.clone());
     }
     let node = Node::new(node::Settings {
         worker: pools.worker.clone(),
@@ -365,10 +370,11 @@ pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgre
     });
     let lanes = if options.mode == Mode::Serve {
         node.begin(stop.clone()).await?;
-        start_lanes(&options, &logins, footprint, node.clone(), directories.clone(), &stop)?
+        start_lanes(&options, &logins, within, node.clone(), directories.clone(), &stop)?
     } else {
         Lanes::closed()
     };
+    let probe = Probe::new(login(&logins, Part::Platform)?, within.map(|_| pools.platform.clone()));
     let stop = given_up.disarm();
     Ok(Postgres(Arc::new(Engine {
         options,
@@ -383,7 +389,8 @@ pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgre
         rejection_rate: Rate::default(),
         rejection_ids: Mutex::new(Ids::after(None)),
         upkeep,
-        probe: Probe::new(login(&logins, Part::Platform)?),
+        probe,
+        budget,
         stop,
     })))
 }
@@ -391,7 +398,7 @@ pub(super) async fn open(options: Options, target: Target<'_>) -> Result<Postgre
 fn start_lanes(
     options: &Options,
     logins: &HashMap<Part, Login>,
-    footprint: Footprint,
+    within: Option<&Arc<Budget>>,
     node: Arc<Node>,
     directories: Arc<Directories>,
     stop: &CancellationToken,
@@ -403,7 +410,7 @@ fn start_lanes(
         directories,
         dedupe_window: options.dedupe_window,
         default_attempt_timeout: options.default_attempt_timeout,
-        idle: footprint.idle(),
+        budget: within.cloned(),
     };
     Ok(Lanes::start(login(logins, Part::Receiver)?, login(logins, Part::Worker)?, settings, stop))
 }

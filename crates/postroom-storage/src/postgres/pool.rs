@@ -139,6 +139,16 @@ impl Pool {
         self.0.retain(|_, metrics| metrics.last_used() < idle);
     }
 
+    /// How long the one that nobody has used for longest was not used; none when all are in use, or none is there.
+    pub(super) fn longest_idle(&self) -> Option<Duration> {
+        let mut longest = None;
+        self.0.retain(|_, metrics| {
+            longest = longest.max(Some(metrics.last_used()));
+            true
+        });
+        longest
+    }
+
     /// Nobody gets a connection any more.
     pub(super) fn close(&self) {
         self.0.close();

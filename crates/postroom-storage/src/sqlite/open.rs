@@ -54,12 +54,12 @@ pub enum OpenError {
     #[error("the database file {} is missing; restore it from a backup", .0.display())]
     Missing(PathBuf),
     /// Something is wrong with one organization's own database.
-    #[error("the database of {organization}: {source}")]
+    #[error("the database of {organization}: {cause}")]
     Tenant {
         /// Whose.
         organization: OrganizationId,
         /// What is wrong.
-        source: Box<OpenError>,
+        cause: Box<OpenError>,
     },
     /// A migration cannot be taken back, because of what is there.
     #[error(

@@ -282,7 +282,9 @@ async fn a_database_sleeps_when_nothing_waits_there_and_wakes_for_the_next_call(
 
     // A start opens the one in which something waits, and leaves the other.
     one_sleeps(&room).await;
+    room.lanes.woken.lock().clear();
     let room = room.restart().await;
+    room.until(async || !room.lanes.woken.lock().is_empty()).await;
     assert_eq!((standing(&room.storage, "open").await, standing(&room.storage, "asleep").await), (1.0, 1.0));
     assert_eq!(room.waiting().await.len(), 1, "though nobody called");
     let room = room.crash().await;

@@ -1,6 +1,7 @@
 //! What is of PostgreSQL alone: migrations and logins, roles of processes, several servers on one database, and a
 //! database that goes away.
 
+mod cells;
 mod own_server;
 
 use std::sync::Arc;

@@ -63,10 +63,10 @@ impl Postgres {
     /// Opens it; one that is behind is migrated first, if this process has the owning login.
     async fn open_cell(&self, tenant: &TenantRow, handoff: Arc<dyn Handoff>) -> Result<Cell, OpenError> {
         let options = self.cell_options(tenant, handoff)?;
-        let engine = match open::open(options.clone(), Target::Cell(tenant)).await {
+        let engine = match open::open(options.clone(), Target::Cell(tenant, &self.0.budget)).await {
             Err(OpenError::Older { .. }) if options.migrate_url.is_some() => {
                 self.migrate_cell(tenant).await?;
-                open::open(options, Target::Cell(tenant)).await?
+                open::open(options, Target::Cell(tenant, &self.0.budget)).await?
             }
             opened => opened?,
         };

@@ -83,6 +83,10 @@ impl Registry for Postgres {
         Ok(Some(Tenants { revision, rows: rows.iter().map(tenant).collect::<Result<_>>()? }))
     }
 
+    fn awake_at_most(&self) -> usize {
+        self.0.budget.awake()
+    }
+
     async fn tenant_begin(&self, by: &SuperAdmin, new: &NewTenant, now: Timestamp) -> Result<TenantRow> {
         self.begin_tenant(by, new, now).await
     }

@@ -4,6 +4,8 @@
 //! is set by whoever comes in, after its node can be seen there, and cleared by whoever finds nobody and nothing there:
 //! but only if nobody has come in since it began to look, which `wakes` tells.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use postroom_domain::Timestamp;
 
@@ -18,6 +20,9 @@ use crate::postgres::convert::{at, get, uuid};
 use crate::postgres::open::OpenError;
 use crate::postgres::pool::{Part, Transaction, bind};
 use crate::postgres::{Options, Postgres};
+
+/// How long it may take to look whether somebody is left in a database.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// By primary key.
 const PLACE: &str = "select url, database, wakes from tenants where cell = $1 and awake";
@@ -146,10 +151,14 @@ impl Postgres {
         let Options { url: shared, part_urls, .. } = &self.0.options;
         let login = part_urls.get(&Part::Platform).unwrap_or(shared);
         let way = Place::read(url, database)?.way(login, shared)?;
-        let (client, _task) = Address::parse(&way)?.connect().await.map_err(OpenError::unreachable)?;
-        // One that is its part already may become it, too.
-        client.batch_execute(&format!("set role {}; set statement_timeout = '5s'", Part::Platform.role())).await?;
-        let rows = client.query_typed(LEFT, &[]).await?;
+        let address = Address::parse(&way)?.within(Some(&self.0.budget));
+        let asked = async {
+            let (client, _task) = address.connect().await.map_err(OpenError::unreachable)?;
+            // One that is its part already may become it, too.
+            client.batch_execute(&format!("set role {}", Part::Platform.role())).await?;
+            Ok::<_, OpenError>(client.query_typed(LEFT, &[]).await?)
+        };
+        let rows = tokio::time::timeout(LOOK, asked).await.map_err(|late| OpenError::Database(late.into()))??;
         let row = rows.first().ok_or_else(|| OpenError::Database("an expression has no row".into()))?;
         Ok((get(row, 0)?, get(row, 1)?))
     }

@@ -51,6 +51,9 @@ const PACE: Duration = Duration::from_millis(3);
 /// a third more; not to look costs a whole batch when there is one after all, and a line in the server's log.
 const CAREFUL: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a connection that is not used is to be given back.
+const IDLE_LOOK: Duration = Duration::from_millis(500);
+
 /// The most organizations of which it is remembered that they had all events of their month.
 const EXHAUSTED_REMEMBERED: usize = 10_000;
 
@@ -189,10 +192,13 @@ impl Lane {
 
     /// The next command. A connection that is not used for long is given back meanwhile.
     async fn next(&mut self) -> Option<Command> {
-        if let (Some(idle), Some(_)) = (self.settings.idle, &self.line) {
-            match tokio::time::timeout(idle, self.inbox.recv()).await {
+        let unused = Instant::now();
+        // Looked at now and then: how soon depends on how many connections there are elsewhere.
+        while let (Some(budget), Some(_)) = (&self.settings.budget, &self.line) {
+            match tokio::time::timeout(IDLE_LOOK, self.inbox.recv()).await {
                 Ok(next) => return next,
-                Err(_idle) => self.line = None,
+                Err(_nothing) if budget.is_over(unused.elapsed()) => self.line = None,
+                Err(_nothing) => {}
             }
         }
         self.inbox.recv().await

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ingest::Ingest;
 use self::outcome::Outcome;
+use super::budget::Budget;
 use super::directory::Directories;
 use super::door::Login;
 use super::node::Node;
@@ -48,8 +49,8 @@ pub(super) struct Settings {
     pub(super) directories: Arc<Directories>,
     pub(super) dedupe_window: Duration,
     pub(super) default_attempt_timeout: Duration,
-    /// After how long without a batch a connection is given back.
-    pub(super) idle: Option<Duration>,
+    /// What the lanes' connections are counted in, and given back to.
+    pub(super) budget: Option<Arc<Budget>>,
 }
 
 impl Settings {

@@ -262,7 +262,7 @@ impl Lane {
         let taken: Vec<Option<Taken>> = waiting.iter().map(|(settle, _, _)| node.take(settle.delivery)).collect();
         let slow = node.take_older_than((now - SLOW_AFTER).as_millis(), now.as_millis(), SLOW_AT_ONCE);
         if waiting.is_empty() && slow.is_empty() {
-            if self.settings.idle.is_some_and(|idle| self.used.elapsed() >= idle) {
+            if self.settings.budget.as_ref().is_some_and(|budget| budget.is_over(self.used.elapsed())) {
                 self.line = None;
             }
             return;

@@ -65,7 +65,7 @@ impl Database {
     fn wrap(&self, error: OpenError) -> OpenError {
         match self.organization {
             None => error,
-            Some(organization) => OpenError::Tenant { organization, source: Box::new(error) },
+            Some(organization) => OpenError::Tenant { organization, cause: Box::new(error) },
         }
     }
 }

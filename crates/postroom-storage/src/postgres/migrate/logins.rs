@@ -55,7 +55,7 @@ impl AppLogin {
     /// When a URL cannot be read.
     pub fn of_urls(url: &Secret, part_urls: &HashMap<Part, Secret>) -> Result<Vec<Self>, OpenError> {
         let mut logins: Vec<Self> = Vec::new();
-        for (address, parts) in address::of_parts(url, part_urls)? {
+        for (address, parts) in address::of_parts(url, part_urls, None)? {
             match logins.iter_mut().find(|login| login.name == address.login()) {
                 Some(login) => login.parts.extend(parts),
                 None => logins.push(Self { name: address.login().to_owned(), parts }),

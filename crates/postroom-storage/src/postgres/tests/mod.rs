@@ -32,7 +32,7 @@ impl Room {
         .await
         .taking("select database from tenants");
         let url = Secret::from(database.app_url().as_str());
-        let logins = door::admit(&url, &HashMap::new()).await.unwrap();
+        let logins = door::admit(&url, &HashMap::new(), None).await.unwrap();
         let admin = connect(&database.admin_url()).await;
         Self { database, logins, admin }
     }

@@ -55,7 +55,7 @@ impl Log {
             migrate::up(&Secret::from(url), &[AppLogin::of_all_parts(APP_ROLE)]).await.unwrap();
         };
         let database = Database::from_template(&migrate::schema(), make).await;
-        let logins = door::admit(&Secret::from(&*database.app_url()), &HashMap::new()).await.unwrap();
+        let logins = door::admit(&Secret::from(&*database.app_url()), &HashMap::new(), None).await.unwrap();
         let admin = connect(&database.admin_url()).await;
         let log = Self {
             api: Pool::new(&logins[&Part::Api], Footprint::Shared).unwrap(),
