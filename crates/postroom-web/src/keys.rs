@@ -141,11 +141,11 @@ impl Keys {
         verifier: &Verifier,
         request: &Request<'_>,
         at: Timestamp,
-        now: Timestamp,
+        now: impl Fn() -> Timestamp,
     ) -> Result<(Outcome, Option<Bytes>), NoKey> {
         match verifier.verify(request, at) {
             Outcome::NeedsKey(needed) => {
-                let key = self.get(&needed, now).await?;
+                let key = self.get(&needed, now()).await?;
                 Ok((verifier.verify_with_key(request, &key, at), Some(key)))
             }
             outcome => Ok((outcome, None)),

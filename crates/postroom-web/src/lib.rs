@@ -40,7 +40,11 @@ pub mod server;
 mod sign_in;
 
 use axum::Router;
+use axum::body::Body;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use hyper::body::Incoming;
+use tower_service::Service as _;
 
 pub use app::{AdminToken, App, Limits, RenderMetrics, Roles};
 pub use keys::{KeyFetcher, NoKey};
@@ -48,16 +52,38 @@ pub use rates::Quota;
 pub use server::{ServerLimits, serve};
 pub use sign_in::SessionKeys;
 
+/// The routes of a process, for [`serve`]. Cheap to clone.
+///
+/// What third parties send has a way of its own: it is half of all there is to do, and on the framework's way (a look-up,
+/// a boxed future for each layer, a map of what was extracted) more would be spent than on checking the signature.
+#[derive(Clone)]
+pub struct Routes {
+    router: Router,
+    /// In a process that receives.
+    receiver: Option<app::Shared>,
+}
+
+impl Routes {
+    /// Answers one request of this peer.
+    pub(crate) async fn answer(mut self, peer: client::Peer, mut request: http::Request<Incoming>) -> Response {
+        if let Some(state) = &self.receiver
+            && ingest::is_for(request.uri().path())
+        {
+            return ingest::serve(state, request).await;
+        }
+        request.extensions_mut().insert(peer);
+        let Ok(response) = self.router.call(request.map(Body::new)).await;
+        response
+    }
+}
+
 /// The routes of this process.
-pub fn router(app: App) -> Router {
+pub fn router(app: App) -> Routes {
     let roles = app.roles;
     let state = app::State::new(app);
     let mut router = pages::health();
     if roles.receiver || roles.api {
         router = router.merge(pages::documents());
-    }
-    if roles.receiver {
-        router = router.merge(ingest::router());
     }
     if roles.api {
         let (routes, _) = api::router().split_for_parts();
@@ -68,9 +94,11 @@ pub fn router(app: App) -> Router {
         let (signing_in, _) = sign_in::router().split_for_parts();
         router = router.merge(signing_in).merge(sign_in::page::router());
     }
-    router
+    let receiver = roles.receiver.then(|| state.clone());
+    let router = router
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::wrong_method)
         .layer(from_fn_with_state(state.clone(), observe::observe))
-        .with_state(state)
+        .with_state(state);
+    Routes { router, receiver }
 }

@@ -1,6 +1,5 @@
 //! Around every request: its id, its span, its figures, the headers of every answer, and the last net for panics.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -9,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use foldhash::HashMap;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use metrics::{Counter, Histogram};
@@ -24,20 +24,46 @@ use crate::problem::{Code, Pending, Problem};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// The outermost layer.
+/// The outermost layer of what the framework routes.
 pub(crate) async fn observe(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
     let client = ClientAddress::of(request.extensions(), request.headers(), &state.app.trusted_proxies);
     request.extensions_mut().insert(client);
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let id = request_id(&state, request.headers());
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let span = span(&method, route.as_ref().map_or("none", MatchedPath::as_str), &id);
-    let mut response = if headers_bytes(request.headers()) > state.app.limits.headers_bytes_max {
+    let seen = Seen::of(&state, &request, route.as_ref().map_or("none", MatchedPath::as_str));
+    request.extensions_mut().insert(RequestId(seen.id.clone()));
+    around(&state, seen, next.run(request)).await
+}
+
+/// What is known of a request before it is handled.
+pub(crate) struct Seen<'r> {
+    began: Instant,
+    route: &'r str,
+    method: &'static str,
+    id: HeaderValue,
+    /// Whether its headers are more than a request may have.
+    is_too_large: bool,
+}
+
+impl<'r> Seen<'r> {
+    pub fn of<B>(state: &Shared, request: &http::Request<B>, route: &'r str) -> Self {
+        Self {
+            began: Instant::now(),
+            route,
+            method: method_name(request.method()),
+            id: request_id(state, request.headers()),
+            is_too_large: headers_bytes(request.headers()) > state.app.limits.headers_bytes_max,
+        }
+    }
+}
+
+/// Handles a request, with all that stands around it.
+pub(crate) async fn around(state: &Shared, seen: Seen<'_>, handling: impl Future<Output = Response>) -> Response {
+    let Seen { began, route, method, id, is_too_large } = seen;
+    let span = span(method, route, &id);
+    let mut response = if is_too_large {
         Problem::of(Code::HeadersTooLarge).into_response()
     } else {
-        let running = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+        let running = AssertUnwindSafe(handling).catch_unwind().instrument(span.clone());
         // The panic itself was reported by the panic hook, where it happened.
         running.await.unwrap_or_else(|_| Problem::of(Code::InternalError).into_response())
     };
@@ -46,24 +72,24 @@ pub(crate) async fn observe(State(state): State<Shared>, mut request: Request, n
     if let Some(Pending(problem)) = response.extensions_mut().remove() {
         let _entered = span.enter();
         problem.report(id.to_str().ok());
-        write(&state, &mut response, &problem, &id);
+        write(state, &mut response, &problem, &id);
     }
     tracing::debug!(parent: &span, "answered with {status}");
     finish(response.headers_mut(), id);
-    state.routes.record(route.as_ref(), &method, status, began);
+    state.routes.record(route, method, status, began);
     response
 }
 
 /// The span of a request. Where everybody's events come in it exists only when somebody debugs: a span that is kept for a
 /// line that is hardly ever written would cost more there than checking a signature. What is logged of a problem carries
 /// the request id by itself.
-fn span(method: &Method, route: &str, id: &HeaderValue) -> Span {
+fn span(method: &'static str, route: &str, id: &HeaderValue) -> Span {
     macro_rules! request {
         ($level:expr) => {
             tracing::span!(
                 $level,
                 "request",
-                method = method_name(method),
+                method,
                 route,
                 request_id = id.to_str().unwrap_or_default(),
                 status = tracing::field::Empty,
@@ -71,7 +97,7 @@ fn span(method: &Method, route: &str, id: &HeaderValue) -> Span {
             )
         };
     }
-    let busy = route == crate::ingest::ROUTE || (route == "/v1/events" && method == Method::POST);
+    let busy = route == crate::ingest::ROUTE || (route == "/v1/events" && method == "POST");
     if busy { request!(Level::DEBUG) } else { request!(Level::INFO) }
 }
 
@@ -160,9 +186,7 @@ struct Figures {
 }
 
 impl RouteMetrics {
-    fn record(&self, route: Option<&MatchedPath>, method: &Method, status: StatusCode, began: Instant) {
-        let route = route.map_or("none", MatchedPath::as_str);
-        let method = method_name(method);
+    fn record(&self, route: &str, method: &'static str, status: StatusCode, began: Instant) {
         let seconds = began.elapsed().as_secs_f64();
         let count = |routes: &HashMap<String, Vec<Figures>>| {
             let known = routes.get(route)?.iter().find(|row| row.method == method && row.status == status)?;

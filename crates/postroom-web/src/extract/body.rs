@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use crate::app::Shared;
@@ -83,7 +82,10 @@ impl FromRequest<Shared> for Whole {
 ///
 /// # Errors
 /// 413, 408, 503 when too much is being read at once, and 400 when it broke off or is damaged.
-pub(crate) async fn read(state: &Shared, headers: &HeaderMap, mut body: Body) -> Answer<Whole> {
+pub(crate) async fn read<B>(state: &Shared, headers: &HeaderMap, mut body: B) -> Answer<Whole>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let limits = &state.app.limits;
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let mut permit = state.bodies.permit();
@@ -115,7 +117,10 @@ pub(crate) async fn read(state: &Shared, headers: &HeaderMap, mut body: Body) ->
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
-async fn collect(body: &mut Body, declared: Option<usize>, max: usize, permit: &mut Permit) -> Answer<Bytes> {
+async fn collect<B>(body: &mut B, declared: Option<usize>, max: usize, permit: &mut Permit) -> Answer<Bytes>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(Code::InvalidRequest, "the body broke off or is damaged"))?;
@@ -137,7 +142,7 @@ async fn collect(body: &mut Body, declared: Option<usize>, max: usize, permit: &
     Ok(whole.freeze())
 }
 
-async fn discard(body: &mut Body) {
+async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
     let mut left = DISCARD_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
         let bytes = frame.data_ref().map_or(0, Bytes::len);

@@ -9,13 +9,12 @@ mod answer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use axum::routing::any;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use hyper::body::Incoming;
 use postroom_domain::verify::{self, Outcome, Refusal, Verifier, check};
 use postroom_domain::{RejectionId, Timestamp};
 use postroom_storage as storage;
@@ -24,6 +23,7 @@ use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
 use crate::app::{Shared, State as Web};
 use crate::extract::body;
 use crate::keys::NoKey;
+use crate::observe::{Seen, around};
 use crate::pages;
 use crate::problem::{Answer, Code, Problem};
 
@@ -36,8 +36,20 @@ const KEY_WAIT: Duration = Duration::from_secs(15);
 /// The one route of this module.
 pub(crate) const ROUTE: &str = "/in/{organization_slug}/{source_name}";
 
-pub(crate) fn router() -> Router<Shared> {
-    Router::new().route(ROUTE, any(receive))
+/// Whether a path is of [`ROUTE`].
+pub(crate) fn is_for(path: &str) -> bool {
+    let parts = path.strip_prefix("/in/").and_then(|rest| rest.split_once('/'));
+    parts.is_some_and(|(slug, name)| !slug.is_empty() && !name.is_empty() && !name.contains('/'))
+}
+
+/// Answers a request to a path of [`ROUTE`].
+pub(crate) async fn serve(state: &Shared, request: Request<Incoming>) -> Response {
+    let (seen, is_head) = (Seen::of(state, &request, ROUTE), request.method() == Method::HEAD);
+    let mut response = around(state, seen, async { receive(state, request).await.into_response() }).await;
+    if is_head {
+        *response.body_mut() = Body::empty();
+    }
+    response
 }
 
 /// How long accepting takes, from the request's headers to the answer. Storage counts the events themselves.
@@ -56,26 +68,26 @@ impl AcceptDuration {
     }
 }
 
-async fn receive(State(state): State<Shared>, request: Request) -> Answer<Response> {
+async fn receive(state: &Shared, request: Request<Incoming>) -> Answer<Response> {
     let began = Instant::now();
     // The time of arrival: what a signed time is compared with, however slowly the body comes.
     let received_at = state.now();
     let (parts, body) = request.into_parts();
-    let source = find(&state, parts.uri.path()).await?;
+    let source = find(state, parts.uri.path()).await?;
     tracing::Span::current().record("organization.id", tracing::field::display(source.scope().organization()));
     let verifier = usable(&source)?;
     if parts.method != Method::POST && !verifier.provider().methods().contains(&parts.method.as_str()) {
         return other_method(&parts.method, verifier);
     }
-    let whole = body::read(&state, &parts.headers, body).await?;
+    let whole = body::read(state, &parts.headers, body).await?;
     let mut arrived = Arrived { parts, body: whole.bytes.clone(), received_at, key: None };
-    match arrived.outcome(&state, verifier).await? {
+    match arrived.outcome(state, verifier).await? {
         Outcome::Verified(_) if arrived.parts.method != Method::POST => other_method(&arrived.parts.method, verifier),
         Outcome::Verified(verified) => {
             let headers = forwarded(verifier, &arrived.parts.headers);
             let wanted = verified.answer().cloned();
             let events = NewEvent::all_received(&source, verified, headers, arrived.body, received_at);
-            let recorded = record(&state, events).await?;
+            let recorded = record(state, events).await?;
             state.accept_duration.since(began);
             Ok(wanted.map_or_else(|| answer::recorded(&recorded), answer::wanted))
         }
@@ -85,7 +97,7 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
                 return Ok(answer::wanted(answer));
             }
             let refusal = Refusal::SignatureInvalid { check: check::HANDSHAKE_SECRET };
-            Err(arrived.refuse(&state, source.clone(), refusal).await)
+            Err(arrived.refuse(state, source.clone(), refusal).await)
         }
         Outcome::Confirm(confirm) => match state.keys.visit(&confirm.url).await {
             Ok(()) => Ok(answer::wanted(confirm.answer())),
@@ -93,7 +105,7 @@ async fn receive(State(state): State<Shared>, request: Request) -> Answer<Respon
         },
         // With the key in hand no other one is asked for.
         Outcome::NeedsKey(_) => Err(unreachable_provider("the key of a request could not be had")),
-        Outcome::Refused(refusal) => Err(arrived.refuse(&state, source.clone(), refusal).await),
+        Outcome::Refused(refusal) => Err(arrived.refuse(state, source.clone(), refusal).await),
     }
 }
 
@@ -135,7 +147,7 @@ impl Arrived {
         let url = format!("{}{}", state.app.public_url, self.path());
         let Parts { method, headers, .. } = &self.parts;
         let request = verify::Request { method: method.as_str(), url: &url, headers, body: &self.body };
-        match state.keys.verify(verifier, &request, self.received_at, state.now()).await {
+        match state.keys.verify(verifier, &request, self.received_at, || state.now()).await {
             Ok((outcome, key)) => {
                 self.key = key;
                 Ok(outcome)

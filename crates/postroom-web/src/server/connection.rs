@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::{Request, Version};
@@ -20,11 +19,11 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
 
 use super::ServerLimits;
 use super::refusal::Refusal;
 use super::watch::{UnderWay, Verdict, Watch};
+use crate::Routes;
 use crate::client::Peer;
 
 /// A reading buffer of HTTP/1: headers that do not fit into it are answered with 431 by the parser itself.
@@ -36,7 +35,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 pub(super) async fn serve(
     stream: TcpStream,
     peer: IpAddr,
-    router: Router,
+    routes: Routes,
     limits: ServerLimits,
     stop: CancellationToken,
 ) {
@@ -45,10 +44,7 @@ pub(super) async fn serve(
     let watch = Watch::new();
     let io = TokioIo::new(Watched { stream, watch: watch.clone(), refusal: None });
     let seen = watch.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        answer(router.clone(), seen.clone(), request)
-    });
+    let service = service_fn(move |request| answer(routes.clone(), Peer(peer), seen.clone(), request));
     let builder = builder(&limits);
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut timer = pin!(tokio::time::sleep(limits.first_byte));
@@ -98,12 +94,13 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 }
 
 async fn answer(
-    mut router: Router,
+    routes: Routes,
+    peer: Peer,
     watch: Arc<Watch>,
     request: Request<Incoming>,
 ) -> Result<Response<Answering>, Infallible> {
     let under_way = watch.request(request.version() == Version::HTTP_2);
-    let response = router.call(request).await?;
+    let response = routes.answer(peer, request).await;
     Ok(response.map(|body| Answering { body, _under_way: under_way }))
 }
 

@@ -12,13 +12,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::client;
 use crate::places::Places;
+use crate::{Routes, client};
 
 /// Bounds of the connections of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +60,7 @@ impl Default for ServerLimits {
 
 /// Accepts connections until `stop`, then closes the idle ones, lets requests under way end, and returns; after
 /// `limits.drain` it returns whatever is still open.
-pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, routes: Routes, limits: ServerLimits, stop: CancellationToken) {
     let places = Places::new(limits.connections, limits.connections_per_address);
     metrics::describe_gauge!("postroom_http_connections", "Open connections");
     metrics::describe_counter!("postroom_http_connections_refused_total", "Connections for which there was no place");
@@ -85,12 +84,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             refuse(&stream, peer);
             continue;
         };
-        let (router, stop, abandon, open) = (router.clone(), stop.clone(), abandon.clone(), open.clone());
+        let (routes, stop, abandon, open) = (routes.clone(), stop.clone(), abandon.clone(), open.clone());
         tasks.spawn(async move {
             // Dropped also when the connection panics, which ends this task and no other.
             let _place = (place, Counted::new(open));
             tokio::select! {
-                () = connection::serve(stream, peer.ip(), router, limits, stop) => {}
+                () = connection::serve(stream, peer.ip(), routes, limits, stop) => {}
                 () = abandon.cancelled() => {}
             }
         });

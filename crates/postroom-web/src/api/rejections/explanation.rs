@@ -63,7 +63,7 @@ async fn key(state: &Web, source: &Source, request: &RejectedRequest, url: &str,
     let verifier = source.verifier.as_ref().ok()?;
     let headers = header_map(&request.headers);
     let request = Request { method: &request.method, url, headers: &headers, body: &request.body };
-    state.keys.verify(verifier, &request, at, state.now()).await.ok()?.1
+    state.keys.verify(verifier, &request, at, || state.now()).await.ok()?.1
 }
 
 /// Explains a rejected request as its source is set up now, judged at the time of its arrival.

@@ -239,7 +239,7 @@ async fn verify_again(
         .map_err(|errors| still(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let url = format!("{}{}", state.app.public_url, request.path);
     let request = verify::Request { method: &request.method, url: &url, headers, body: &request.body };
-    let outcome = state.keys.verify(verifier, &request, received_at, state.now()).await;
+    let outcome = state.keys.verify(verifier, &request, received_at, || state.now()).await;
     match outcome.map_err(|why| still(format!("the key that the request names can not be had: {why}")))?.0 {
         Outcome::Verified(verified) => Ok(verified),
         Outcome::Refused(refusal) => Err(still(format!("the check {} still fails", refusal.check()))),
