@@ -31,7 +31,8 @@ const OUTLIVED: &str = "delete from rejections where org = $1 and id <= ( \
 #[async_trait]
 impl Receiver for Postgres {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
-        let known = self.0.directories.inbound.by_slug(organization_slug).filter(|entry| !entry.is_stale(self.now()));
+        let known =
+            self.0.directories.inbound.by_slug(organization_slug).filter(|entry| !entry.is_stale(|| self.now()));
         if let Some(source) = known.and_then(|entry| entry.source(source_name)) {
             return Ok(Some(source));
         }
@@ -131,7 +132,7 @@ impl Postgres {
     async fn source_known(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
         let directories = &self.0.directories;
         let Some(mut entry) = directories.inbound.by_slug(organization_slug) else { return Ok(None) };
-        let is_stale = |entry: &Entry| entry.is_stale(self.now());
+        let is_stale = |entry: &Entry| entry.is_stale(|| self.now());
         if is_stale(&entry) {
             let (org, known) = (entry.org, || directories.inbound.entry(entry.org));
             directories.refresh(org, || known().is_some_and(|entry| is_stale(&entry))).await?;

@@ -44,7 +44,7 @@ const DUE: &str = "with due as materialized ( \
 #[async_trait]
 impl Worker for Postgres {
     async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
-        match self.0.directories.outbound.current(endpoint, self.now()) {
+        match self.0.directories.outbound.current(endpoint, || self.now()) {
             Some(found) => Ok(Some(found)),
             None => Box::pin(self.endpoint_read(endpoint)).await,
         }

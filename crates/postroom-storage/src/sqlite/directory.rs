@@ -261,7 +261,7 @@ fn revision(connection: &mut Connection) -> Result<i64> {
 
 impl Entry {
     /// Whether a secret in here has ended since it was read.
-    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        self.valid_until.is_some_and(|end| end <= now)
+    pub(super) fn is_stale(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.valid_until.is_some_and(|end| end <= now())
     }
 }

@@ -335,7 +335,7 @@ impl Sqlite {
 
     /// The entry as it is at this moment: secrets whose time has come are gone from it.
     async fn fresh(&self, entry: Arc<Entry>) -> Result<Arc<Entry>> {
-        if !entry.is_stale(self.now()) {
+        if !entry.is_stale(|| self.now()) {
             return Ok(entry);
         }
         self.reload(entry.org).await?;

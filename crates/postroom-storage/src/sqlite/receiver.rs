@@ -17,7 +17,7 @@ use crate::{Error, Receiver, Result, Scope};
 #[async_trait]
 impl Receiver for Sqlite {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
-        let known = self.0.directory.by_slug(organization_slug).filter(|entry| !entry.is_stale(self.now()));
+        let known = self.0.directory.by_slug(organization_slug).filter(|entry| !entry.is_stale(|| self.now()));
         if let Some(source) = known.and_then(|entry| entry.source(source_name)) {
             return Ok(Some(source));
         }

@@ -38,7 +38,7 @@ const DUE: &str = "select exception.event, exception.run, due_at, attempts, atte
 impl Worker for Sqlite {
     async fn endpoint_find(&self, endpoint: EndpointKey) -> Result<Option<Arc<Endpoint>>> {
         match self.0.directory.endpoint(endpoint) {
-            Some((found, entry)) if !entry.is_stale(self.now()) => Ok(Some(found)),
+            Some((found, entry)) if !entry.is_stale(|| self.now()) => Ok(Some(found)),
             _ => Box::pin(self.endpoint_read(endpoint)).await,
         }
     }

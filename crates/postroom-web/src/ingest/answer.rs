@@ -1,5 +1,7 @@
 //! What senders of webhooks are answered.
 
+use std::fmt::Write as _;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -8,7 +10,8 @@ use postroom_storage::receiver::Recorded;
 
 /// The ordinary answer to an event that is kept.
 pub(super) fn recorded(recorded: &Recorded) -> Response {
-    let text = format!(r#"{{"id":"{}","duplicate":{}}}"#, recorded.id, recorded.duplicate);
+    let mut text = String::with_capacity(80);
+    let _ = write!(text, r#"{{"id":"{}","duplicate":{}}}"#, recorded.id, recorded.duplicate);
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -20,6 +20,8 @@ pub(super) struct Watch {
     idle_since: AtomicU64,
     /// Requests whose answer has not been written yet.
     requests: AtomicUsize,
+    /// Whether a request ended whose answer, or the rest of it, may still have to be written.
+    answers: AtomicBool,
     /// Whether there has been a request at all.
     used: AtomicBool,
     http2: AtomicBool,
@@ -44,6 +46,7 @@ impl Watch {
             woken: AtomicU64::new(NEVER),
             idle_since: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            answers: AtomicBool::new(false),
             used: AtomicBool::new(false),
             http2: AtomicBool::new(false),
         })
@@ -64,16 +67,21 @@ impl Watch {
 
     /// Bytes were taken by the socket.
     pub fn wrote(&self) {
-        self.moved.store(self.now(), Relaxed);
+        let now = self.now();
+        self.moved.store(now, Relaxed);
+        // A small answer is written when its request is over already. What HTTP/2 writes after it is nobody's answer.
+        if self.answers.load(Relaxed) && self.requests.load(Relaxed) == 0 {
+            self.answers.store(false, Relaxed);
+            self.idle_since.store(now, Relaxed);
+        }
     }
 
-    /// A request's headers are complete. It ends when what is returned is dropped.
+    /// A request's headers are complete. It ends when what is returned is dropped. Asks no clock: bytes have just moved.
     pub fn request(self: &Arc<Self>, http2: bool) -> UnderWay {
         self.used.store(true, Relaxed);
         self.http2.store(http2, Relaxed);
         self.woken.store(NEVER, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        self.moved.store(self.now(), Relaxed);
         UnderWay(self.clone())
     }
 
@@ -110,7 +118,8 @@ pub(super) struct UnderWay(Arc<Watch>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Relaxed);
+        self.0.answers.store(true, Relaxed);
+        self.0.idle_since.store(self.0.moved.load(Relaxed), Relaxed);
         self.0.requests.fetch_sub(1, Relaxed);
     }
 }
@@ -145,12 +154,26 @@ mod tests {
     #[test]
     fn a_request_may_take_its_time_as_long_as_bytes_move() {
         let watch = aged(100_000);
+        watch.read();
         let request = watch.request(false);
         assert!(matches!(watch.verdict(&LIMITS()), Verdict::LookAgain(_)));
         watch.moved.store(70_000, Relaxed);
         assert_eq!(watch.verdict(&LIMITS()), Verdict::Drop("no byte moved for too long"));
         drop(request);
         assert!(matches!(watch.verdict(&LIMITS()), Verdict::LookAgain(_)));
+    }
+
+    #[test]
+    fn a_connection_is_idle_from_the_last_byte_of_an_answer_on() {
+        let watch = aged(100_000);
+        let request = watch.request(false);
+        drop(request);
+        assert_eq!(watch.verdict(&LIMITS()), Verdict::CloseIdle);
+        watch.wrote();
+        assert!(matches!(watch.verdict(&LIMITS()), Verdict::LookAgain(left) if left > Duration::from_secs(59)));
+        watch.idle_since.store(1_000, Relaxed);
+        watch.wrote();
+        assert_eq!(watch.verdict(&LIMITS()), Verdict::CloseIdle, "the answer to a ping is no answer to a request");
     }
 
     #[test]

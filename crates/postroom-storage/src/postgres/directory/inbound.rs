@@ -95,9 +95,9 @@ impl Entry {
         wanting(routes, event_type, source, body)
     }
 
-    /// Whether a secret in here has ended since it was read.
-    pub(in crate::postgres) fn is_stale(&self, now: Timestamp) -> bool {
-        self.valid_until.is_some_and(|end| end <= now)
+    /// Whether a secret in here has ended since it was read. The clock is asked only if one will end.
+    pub(in crate::postgres) fn is_stale(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.valid_until.is_some_and(|end| end <= now())
     }
 }
 

@@ -98,9 +98,9 @@ impl Outbound {
     }
 
     /// An endpoint that is not deleted, if none of its secrets has ended since it was read.
-    pub(in crate::postgres) fn current(&self, key: EndpointKey, now: Timestamp) -> Option<Arc<Endpoint>> {
+    pub(in crate::postgres) fn current(&self, key: EndpointKey, now: impl Fn() -> Timestamp) -> Option<Arc<Endpoint>> {
         let known = self.known.read();
-        let held = known.endpoints.get(&key).filter(|held| !held.is_over(now))?;
+        let held = known.endpoints.get(&key).filter(|held| held.valid_until.is_none_or(|end| end > now()))?;
         Some(held.endpoint.clone())
     }
 
