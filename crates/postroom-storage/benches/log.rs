@@ -20,7 +20,7 @@ use postroom_storage::platform::{Isolation, NewOrganization, NewTenant};
 use postroom_storage::receiver::NewEvent;
 use postroom_storage::sqlite::{Mode, Options, open};
 use postroom_storage::worker::{
-    Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition, Worker,
+    Attempt, DeliveryKey, EndpointKey, OrganizationKey, Response, Settlement, StoredEvent, Transition, Worker,
 };
 use postroom_storage::{Handoff, Scope, Storage, SuperAdmin};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -48,6 +48,9 @@ impl Handoff for Straight {
     fn release(&self, _: EndpointKey, _: usize) {}
     fn wake(&self, _: EndpointKey) {}
     fn is_processing(&self, _: DeliveryKey) -> bool {
+        false
+    }
+    fn is_busy(&self, _: OrganizationKey) -> bool {
         false
     }
 }

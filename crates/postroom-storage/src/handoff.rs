@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use crate::worker::{DeliveryKey, EndpointKey, OrganizationKey, StoredEvent};
 
 /// Takes fresh deliveries from the engine.
 pub trait Handoff: Send + Sync {
@@ -25,4 +25,8 @@ pub trait Handoff: Send + Sync {
 
     /// Whether an attempt of this delivery is under way right now: what is shown as `processing`.
     fn is_processing(&self, delivery: DeliveryKey) -> bool;
+
+    /// Whether an attempt of any delivery of this organization is under way, or its outcome not yet durable. An
+    /// organization has the same key in a database of its own.
+    fn is_busy(&self, organization: OrganizationKey) -> bool;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_storage::postgres::{self, OpenError};
-use postroom_storage::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use postroom_storage::worker::{DeliveryKey, EndpointKey, OrganizationKey, StoredEvent};
 use postroom_storage::{Handoff, Storage, sqlite};
 use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout};
@@ -140,6 +140,9 @@ impl Handoff for Elsewhere {
     fn release(&self, _: EndpointKey, _: usize) {}
     fn wake(&self, _: EndpointKey) {}
     fn is_processing(&self, _: DeliveryKey) -> bool {
+        false
+    }
+    fn is_busy(&self, _: OrganizationKey) -> bool {
         false
     }
 }

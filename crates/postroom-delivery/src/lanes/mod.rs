@@ -18,11 +18,11 @@ use futures_util::future::{AbortHandle, AbortRegistration};
 use parking_lot::Mutex;
 use postroom_domain::Timestamp;
 use postroom_storage::Handoff;
-use postroom_storage::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use postroom_storage::worker::{DeliveryKey, EndpointKey, OrganizationKey, StoredEvent};
 use tokio::sync::Notify;
 
 pub(crate) use self::lane::Job;
-use self::state::State;
+use self::state::{Held, State};
 pub(crate) use self::state::{Sign, Turn};
 use crate::prepared::Prepared;
 
@@ -102,7 +102,8 @@ impl Lanes {
         while taken.len() < limit {
             let Some(turn) = state.pop(now) else { break };
             let (abort, registration) = AbortHandle::new_pair();
-            state.in_hand.insert(turn.job.delivery, (abort, turn.job.bytes()));
+            let (organization, bytes) = (turn.job.event.organization, turn.job.bytes());
+            state.in_hand.insert(turn.job.delivery, Held { abort, organization, bytes });
             let guard = InHand { lanes: self.clone(), delivery: turn.job.delivery, started: now, in_flight: true };
             taken.push((turn, guard, registration));
         }
@@ -188,7 +189,7 @@ impl Lanes {
 
     /// Ends the attempts under way.
     pub(crate) fn interrupt(&self) {
-        self.state.lock().in_hand.values().for_each(|(abort, _)| abort.abort());
+        self.state.lock().in_hand.values().for_each(|held| held.abort.abort());
     }
 
     pub(crate) fn in_hand(&self) -> usize {
@@ -227,6 +228,10 @@ impl Handoff for Lanes {
 
     fn is_processing(&self, delivery: DeliveryKey) -> bool {
         self.state.lock().in_hand.contains_key(&delivery)
+    }
+
+    fn is_busy(&self, organization: OrganizationKey) -> bool {
+        self.state.lock().in_hand.values().any(|held| held.organization == organization)
     }
 }
 

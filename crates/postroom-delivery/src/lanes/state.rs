@@ -42,6 +42,15 @@ pub(crate) struct Turn {
     pub(crate) prepared: Option<Arc<Prepared>>,
 }
 
+/// A delivery in hand.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) abort: AbortHandle,
+    pub(crate) organization: OrganizationKey,
+    /// Of the body.
+    pub(crate) bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Organization {
     ready: VecDeque<EndpointKey>,
@@ -66,8 +75,8 @@ pub(crate) struct State {
     pub(crate) lanes: HashMap<EndpointKey, Lane>,
     organizations: HashMap<OrganizationKey, Organization>,
     ring: VecDeque<OrganizationKey>,
-    /// Deliveries in an attempt, or whose outcome is not yet durable, and the bytes of their bodies.
-    pub(crate) in_hand: HashMap<DeliveryKey, (AbortHandle, usize)>,
+    /// Deliveries in an attempt, or whose outcome is not yet durable.
+    pub(crate) in_hand: HashMap<DeliveryKey, Held>,
     pub(crate) in_flight: usize,
     in_flight_bytes: usize,
     /// Fresh deliveries in all lanes.
@@ -282,7 +291,7 @@ impl State {
     /// An attempt that began at `started` is over; its outcome still has to become durable.
     pub(crate) fn ended(&mut self, delivery: DeliveryKey, sign: Sign, started: Instant, now: Instant) {
         let endpoint = delivery.endpoint;
-        let bytes = self.in_hand.get(&delivery).map_or(0, |(_, bytes)| *bytes);
+        let bytes = self.in_hand.get(&delivery).map_or(0, |held| held.bytes);
         self.in_flight -= 1;
         self.in_flight_bytes -= bytes;
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
@@ -371,7 +380,7 @@ impl State {
         lane.used = now;
         // Rows in hand are still waiting rows there. They come first, and must not hide the others.
         let in_hand = self.in_hand.iter().filter(|(delivery, _)| delivery.endpoint == endpoint);
-        let held = in_hand.fold((0, 0), |(rows, bytes), (_, (_, body))| (rows + 1, bytes + body));
+        let held = in_hand.fold((0, 0), |(rows, bytes), (_, held)| (rows + 1, bytes + held.bytes));
         Some((rows.min(room) + held.0, bytes.min(room_bytes) + held.1))
     }
 

@@ -11,7 +11,7 @@ use postroom_domain::{EndpointId, EventId, OrganizationId, Timestamp};
 use postroom_storage::worker::{DeliveryKey, Endpoint, EndpointKey, EventKey, OrganizationKey, StoredEvent};
 use proptest::prelude::*;
 
-use super::state::{Sign, State, Turn};
+use super::state::{Held, Sign, State, Turn};
 use super::{Job, LaneLimits};
 use crate::client::Client;
 use crate::prepared::Prepared;
@@ -105,7 +105,8 @@ impl Bench {
     fn pop(&mut self) -> Option<DeliveryKey> {
         let Turn { job, .. } = self.state.pop(self.now)?;
         let delivery = job.delivery;
-        self.state.in_hand.insert(delivery, (AbortHandle::new_pair().0, job.bytes()));
+        let (abort, organization) = (AbortHandle::new_pair().0, job.event.organization);
+        self.state.in_hand.insert(delivery, Held { abort, organization, bytes: job.bytes() });
         self.popped.push(job);
         Some(delivery)
     }

@@ -7,8 +7,8 @@ use postroom_domain::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
-use super::Cells;
 use super::place::Place;
+use super::{Cells, leaving};
 
 /// How often the registry is asked whether it has changed.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -45,6 +45,7 @@ pub(super) fn start(cells: &Arc<Cells>) {
                 }
                 false
             });
+            leaving::go_on(&cells);
             if has_changed || looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 look(&cells);
@@ -59,7 +60,7 @@ fn look(cells: &Arc<Cells>) {
     for place in cells.map().all() {
         if place.opened().is_some() {
             tend(cells, place, now);
-        } else if cells.delivers {
+        } else if cells.delivers && cells.map().move_of(place.organization).is_none() {
             let has_slept_long = place.asleep_since().is_some_and(|since| now.since(since) >= ASLEEP_AT_MOST);
             if place.is_called() || has_slept_long {
                 place.begin(cells, FAILED_WAIT);

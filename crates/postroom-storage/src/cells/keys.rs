@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::Handoff;
-use crate::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use crate::worker::{DeliveryKey, EndpointKey, OrganizationKey, StoredEvent};
 
 const BITS: u32 = 32;
 
@@ -55,6 +55,10 @@ impl Handoff for CellHandoff {
 
     fn is_processing(&self, delivery: DeliveryKey) -> bool {
         self.delivery.is_processing(DeliveryKey { endpoint: outside(self.cell, delivery.endpoint), ..delivery })
+    }
+
+    fn is_busy(&self, organization: OrganizationKey) -> bool {
+        self.delivery.is_busy(organization)
     }
 }
 

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use postroom_domain::OrganizationId;
 
 use super::place::Place;
-use super::registry::Tenants;
+use super::registry::{Moving, Tenants};
 
 /// See the [module](self).
 #[derive(Default)]
@@ -16,12 +16,13 @@ pub(super) struct Map {
     by_number: BTreeMap<u32, Arc<Place>>,
     by_organization: HashMap<OrganizationId, Arc<Place>>,
     by_slug: HashMap<Arc<str>, Arc<Place>>,
+    moving: Vec<Moving>,
 }
 
 impl Map {
     /// The map of a registry. A cell that was known before keeps its place.
     pub(super) fn next(&self, tenants: Tenants) -> Self {
-        let mut map = Self { revision: tenants.revision, ..Self::default() };
+        let mut map = Self { revision: tenants.revision, moving: tenants.moving, ..Self::default() };
         for row in tenants.rows {
             let slug = row.slug.clone();
             let place = match self.by_number.get(&row.cell) {
@@ -48,6 +49,16 @@ impl Map {
 
     pub(super) fn by_number(&self, cell: u32) -> Option<Arc<Place>> {
         self.by_number.get(&cell).cloned()
+    }
+
+    /// Organizations that are being moved. Nearly always there are none, and never many.
+    pub(super) fn moving(&self) -> &[Moving] {
+        &self.moving
+    }
+
+    /// The move of an organization, if it is being moved.
+    pub(super) fn move_of(&self, organization: OrganizationId) -> Option<&Moving> {
+        self.moving.iter().find(|moving| moving.organization == organization)
     }
 
     /// All, in the order of their numbers.

@@ -12,6 +12,7 @@
 
 mod follow;
 mod keys;
+mod leaving;
 mod making;
 mod map;
 mod place;
@@ -27,10 +28,11 @@ use postroom_domain::{Clock, OrganizationId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::leaving::Calls;
 use self::map::Map;
 use self::place::{Open, Place};
 use self::registry::{Registry, Tenants};
-use crate::{Error, Handoff, Result, Scope, Storage, SuperAdmin};
+use crate::{Handoff, Result, Scope, Storage, SuperAdmin};
 
 /// How many cells are opened at the same time, and closed.
 const AT_ONCE: usize = 8;
@@ -67,6 +69,8 @@ struct Cells {
     delivers: bool,
     map: RwLock<Arc<Map>>,
     refreshing: tokio::sync::Mutex<()>,
+    calls: Mutex<Calls>,
+    leaving: tokio::sync::Mutex<()>,
     openings: Semaphore,
     /// Slugs of which a cell is being made in this process.
     making: Mutex<std::collections::HashSet<String>>,
@@ -89,6 +93,8 @@ pub(crate) fn open(settings: Settings) -> Storage {
         delivers,
         map: RwLock::new(Arc::new(Map::default().next(tenants))),
         refreshing: tokio::sync::Mutex::default(),
+        calls: Mutex::default(),
+        leaving: tokio::sync::Mutex::default(),
         openings: Semaphore::new(AT_ONCE),
         making: Mutex::default(),
         stop: CancellationToken::new(),
@@ -105,7 +111,13 @@ pub(crate) fn open(settings: Settings) -> Storage {
 }
 
 /// Where an organization's data is; held as long as it is used.
-enum Engine<'r> {
+struct Engine<'r> {
+    at: At<'r>,
+    /// See [`Calls`].
+    _call: Arc<()>,
+}
+
+enum At<'r> {
     Shared(&'r Storage),
     Cell(Arc<Open>),
 }
@@ -114,9 +126,9 @@ impl std::ops::Deref for Engine<'_> {
     type Target = Storage;
 
     fn deref(&self) -> &Storage {
-        match self {
-            Self::Shared(storage) => storage,
-            Self::Cell(open) => open,
+        match &self.at {
+            At::Shared(storage) => storage,
+            At::Cell(open) => open,
         }
     }
 }
@@ -124,10 +136,19 @@ impl std::ops::Deref for Engine<'_> {
 impl Router {
     /// The engine of an organization.
     async fn of(&self, scope: &Scope) -> Result<Engine<'_>> {
-        match self.place_of(scope).await? {
-            None => Ok(Engine::Shared(&self.shared)),
-            Some(place) => Ok(Engine::Cell(place.enter(&self.cells).await?)),
-        }
+        let call = self.cells.calls.lock().token();
+        let place = self.place_of(scope).await?;
+        self.stays(scope.organization)?;
+        let at = match place {
+            None => At::Shared(&self.shared),
+            Some(place) => At::Cell(place.enter(&self.cells).await?),
+        };
+        Ok(Engine { at, _call: call })
+    }
+
+    /// Refuses what comes for an organization that is being moved.
+    fn stays(&self, organization: OrganizationId) -> Result<()> {
+        self.cells.map().move_of(organization).map_or(Ok(()), |moving| Err(leaving::unavailable(moving)))
     }
 
     /// The cell of an organization, if it has one.
@@ -138,8 +159,8 @@ impl Router {
         }
         // The engine has seen a row of the registry that is too new for the map.
         self.cells.refresh().await?;
-        let known = self.cells.map().of(scope.organization);
-        known.map(Some).ok_or_else(|| Error::Internal("an organization's database is not in the registry".into()))
+        // Or it has moved back since the engine saw it.
+        Ok(self.cells.map().of(scope.organization))
     }
 }
 
@@ -158,7 +179,12 @@ impl Cells {
         let before = self.map();
         let Some(tenants) = self.registry.tenants(Some(before.revision)).await? else { return Ok(false) };
         let next = before.next(tenants);
+        let is_known = |id| before.moving().iter().any(|known| known.id == id);
+        let begins = next.moving().iter().any(|moving| !is_known(moving.id));
         *self.map.write() = Arc::new(next);
+        if begins {
+            self.calls.lock().turn();
+        }
         Ok(true)
     }
 

@@ -13,9 +13,9 @@ use postroom_domain::{OrganizationId, Timestamp};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::Cells;
 use super::keys::{CellHandoff, outside};
 use super::registry::{CellUpkeep, TenantRow};
+use super::{Cells, leaving};
 use crate::error::TenantUnavailable;
 use crate::{Error, Result, Storage};
 
@@ -156,6 +156,9 @@ impl Place {
         if !self.row.lock().initialize {
             return Err(self.unavailable("it is still being made; repeat the request that makes it"));
         }
+        if let Some(moving) = cells.map().move_of(self.organization) {
+            return Err(leaving::unavailable(moving));
+        }
         self.enter_unfinished(cells).await
     }
 
@@ -277,6 +280,9 @@ impl Place {
     async fn open_now(&self, cells: &Arc<Cells>) -> Result<Open> {
         let _turn = cells.openings.acquire().await.map_err(|closed| Error::Unavailable(closed.into()))?;
         let opening = async {
+            if let Some(moving) = cells.map().move_of(self.organization) {
+                return Err(leaving::unavailable(moving));
+            }
             cells.make_room().await;
             let row = self.row();
             cells.registry.cell_wake(row.cell).await?;
@@ -342,6 +348,27 @@ impl Place {
         }
         self.close(cells, open).await;
         drop(done);
+    }
+
+    /// Closes it, whoever uses it, because its organization is being moved: what is in memory of it becomes exceptions.
+    /// False while somebody opens or closes it.
+    pub(super) async fn leave(self: &Arc<Self>, cells: &Arc<Cells>) -> bool {
+        let (done, moved) = watch::channel(());
+        let open = {
+            let mut state = self.state.lock();
+            match &*state {
+                State::Open(open) => {
+                    let open = open.clone();
+                    *state = State::Moving(moved);
+                    open
+                }
+                State::Moving(_) => return false,
+                State::Closed(_) | State::Ended => return true,
+            }
+        };
+        self.close(cells, open).await;
+        drop(done);
+        true
     }
 
     /// Flushes and closes a cell that nobody can reach any more; says in the registry that nothing waits there.

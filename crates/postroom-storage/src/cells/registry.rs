@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use postroom_domain::organization::Plan;
 use postroom_domain::{OrganizationId, TenantId, Timestamp};
+use uuid::Uuid;
 
 use crate::api::ApiKeyView;
 use crate::platform::{NewTenant, Organization};
@@ -63,6 +64,12 @@ pub(crate) trait Registry: Send + Sync {
     /// from what was seen, or another node lives in it.
     async fn cell_sleep(&self, cell: u32, wakes: i64, now: Timestamp) -> Result<()>;
 
+    /// This process works on nothing of an organization any more that is in its shared database, as it does not on what is
+    /// in one of its own: whoever moves it hears of that. Until then it is asked again.
+    async fn let_go(&self, _moving: &Moving) -> Result<()> {
+        Ok(())
+    }
+
     /// Keeps how many events an organization had accepted this month where it can be shown while its cell sleeps.
     async fn usage_put(&self, org: i64, count: u64, now: Timestamp) -> Result<()>;
 }
@@ -77,6 +84,9 @@ pub(crate) trait CellUpkeep: Send + Sync {
     /// # Errors
     /// [`Internal`](crate::Error::Internal) when it is another organization's cell.
     async fn organization_put(&self, copy: &OrganizationCopy) -> Result<()>;
+
+    /// The organization is being moved: no delivery begins any more.
+    fn let_go(&self, _org: i64) {}
 
     /// Whether nothing is under way and nothing waits: no delivery in memory or in storage, nothing still to be written.
     async fn is_idle(&self) -> Result<bool>;
@@ -94,6 +104,18 @@ pub(crate) struct Tenants {
     /// Another one after every change of what [`TenantRow`] shows.
     pub(crate) revision: i64,
     pub(crate) rows: Vec<TenantRow>,
+    /// Organizations that are being moved beside this process.
+    pub(crate) moving: Vec<Moving>,
+}
+
+/// An organization that is being moved, from where it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Moving {
+    pub(crate) org: i64,
+    pub(crate) organization: OrganizationId,
+    pub(crate) slug: Arc<str>,
+    /// Tells this move from others.
+    pub(crate) id: Uuid,
 }
 
 /// A row of the registry, with what the router needs of its organization.

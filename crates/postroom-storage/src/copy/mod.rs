@@ -4,7 +4,7 @@
 //!
 //! Nothing is opened or sealed anew: sealed values are bound to places that both engines name alike, so they are copied as
 //! they are, and the keys have to be the same. Nobody writes on either side meanwhile: the embedded engine is locked, and
-//! on PostgreSQL no server can start. It does not merge installations, and it empties nothing.
+//! on PostgreSQL no server can start, but for the move of a single organization, which only that one waits for. It does not merge installations, and it empties nothing.
 
 mod compare;
 mod moving;
@@ -95,12 +95,40 @@ pub enum Error {
     /// `POST /v1/tenants` has not come to its end.
     #[error("the organization is still being made: send the request that makes it (`POST /v1/tenants`) again first")]
     BeingMade,
+    /// Another command moves it.
+    #[error("the organization is being moved already, by another command: wait until that has ended")]
+    UnderWay,
+    /// What works on all that is stored works alone.
+    #[error(
+        "keys are being rotated, an installation is being copied, or an organization is being moved: run the command \
+         again when that is done"
+    )]
+    Busy,
+    /// Nodes that are alive have not let go of the organization.
+    #[error(
+        "of the running servers, nodes {} have not let go of the organization in {seconds} s, so it was not moved and goes \
+         on where it is: see what they log, and run the command again",
+        numbers(nodes)
+    )]
+    NotLetGo {
+        /// Their numbers.
+        nodes: Vec<i32>,
+        /// How long they were waited for.
+        seconds: u64,
+    },
+    /// The connection that kept it was lost.
+    #[error("the move was taken back, because this command lost its connection: run it again")]
+    TakenBack,
     /// A comparison before there is anything to compare.
     #[error("the target holds no finished copy: run the command without --verify")]
     NotFinished,
     /// The database.
     #[error(transparent)]
     Storage(#[from] crate::Error),
+}
+
+fn numbers(nodes: &[i32]) -> String {
+    nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What is being done.

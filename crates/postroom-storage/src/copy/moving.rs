@@ -1,6 +1,7 @@
 //! Moves an organization into a database of its own, or back into the one that all share, with the same machinery: copied,
 //! compared, and then, in one transaction of the shared database, entered in the registry or taken out of it. What is left
-//! behind is deleted after that. No server runs meanwhile.
+//! behind is deleted after that. The embedded engine is locked meanwhile; on PostgreSQL servers run, and let go of the
+//! organization first ([`Home::close`]).
 //!
 //! Until the registry has changed, what was copied is nobody's: a move that is given up leaves the organization where it
 //! was, and servers may be started in between. On its way out its database is filled by steps and can be gone on with; on
@@ -92,10 +93,10 @@ pub(crate) struct Arrival {
     pub(crate) meta: Meta,
 }
 
-/// A shared database, at which nobody else is, and in which every delivery that nobody knows the outcome of is due.
+/// A shared database, from which an organization goes or to which it comes.
 #[async_trait]
 pub(crate) trait Home: Side {
-    /// An organization by slug or id.
+    /// An organization by slug or id, which nobody else moves as long as this lives.
     async fn find(&self, name: &str) -> Result<Found, Error>;
 
     /// Where a database for this organization would be.
@@ -103,6 +104,12 @@ pub(crate) trait Home: Side {
 
     /// Its database. As a target it is made if it is not there.
     async fn cell(&self, cell: &Cell, role: Role) -> Result<Box<dyn Side>, Error>;
+
+    /// From here on nobody works on the organization, and every delivery of it that nobody knows the outcome of is due.
+    async fn close(&self, found: &Found, now: Timestamp) -> Result<(), Error>;
+
+    /// It was not moved: whoever worked on it may do so again.
+    async fn reopen(&self, found: &Found) -> Result<(), Error>;
 
     /// Deletes a database that is nobody's.
     async fn remove(&self, cell: &Cell) -> Result<(), Error>;
@@ -123,7 +130,7 @@ pub(crate) trait Home: Side {
 async fn home(installation: &Installation, now: Timestamp) -> Result<Box<dyn Home>, Error> {
     Ok(match installation {
         Installation::Embedded(data_dir) => Box::new(sqlite::copy::Embedded::home(data_dir, now).await?),
-        Installation::Postgres(logins) => Box::new(postgres::copy::Database::home(logins, now).await?),
+        Installation::Postgres(logins) => Box::new(postgres::copy::Database::home(logins).await?),
     })
 }
 
@@ -148,8 +155,7 @@ pub async fn move_to(
     let moving = Moving { shared, found: &found, kept, identity, keyring, now };
     match (&found.placed, to) {
         (Placed::Begun, _) => Err(Error::BeingMade),
-        (Placed::Shared, Isolation::Dedicated) => moving.leaves(told).await,
-        (Placed::Dedicated(cell), Isolation::Shared) => moving.comes(cell, told).await,
+        (Placed::Shared, Isolation::Dedicated) | (Placed::Dedicated(_), Isolation::Shared) => moving.goes(told).await,
         (Placed::Dedicated(_), Isolation::Dedicated) => home.forget(found.org).await.map(|()| already()),
         (Placed::Shared, Isolation::Shared) => Ok(already()),
     }
@@ -170,6 +176,22 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
+    async fn goes(&self, told: Told<'_>) -> Result<Report, Error> {
+        let gone = async {
+            self.shared.close(self.found, self.now).await?;
+            match &self.found.placed {
+                Placed::Dedicated(cell) => self.comes(cell, told).await,
+                Placed::Shared | Placed::Begun => self.leaves(told).await,
+            }
+        };
+        let gone = gone.await;
+        if !gone.as_ref().is_ok_and(|report| report.differences.is_empty()) {
+            // Of one that is there already this changes nothing. If it fails, servers do it.
+            let _taken_back_by_others = self.shared.reopen(self.found).await;
+        }
+        gone
+    }
+
     /// Into a database of its own.
     async fn leaves(&self, told: Told<'_>) -> Result<Report, Error> {
         let cell = self.shared.place(self.found.id)?;
@@ -255,7 +277,10 @@ impl Moving<'_> {
         meta.retain(|name, _| name.starts_with(AUDIT_KEYS));
         shared.arrive(Arrival { org, endpoint_number, tables, meta }).await?;
         drop(own);
-        shared.remove(cell).await?;
+        if let Err(error) = shared.remove(cell).await {
+            // The move is done. A server that is stopped may hold connections to it.
+            tracing::warn!("the database that it had could not be deleted, and is nobody's any more: {error}");
+        }
         Ok(report)
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::Handoff;
 use crate::api::{DeliveryFilter, EventFilter};
-use crate::worker::{DeliveryKey, EndpointKey, EventKey, StoredEvent};
+use crate::worker::{DeliveryKey, EndpointKey, EventKey, OrganizationKey, StoredEvent};
 
 /// The organization whose lists are read; the other one is 2.
 pub(crate) const ORG: i64 = 1;
@@ -186,6 +186,9 @@ impl Handoff for Flying {
     fn wake(&self, _: EndpointKey) {}
     fn is_processing(&self, delivery: DeliveryKey) -> bool {
         self.0.contains(&delivery)
+    }
+    fn is_busy(&self, _: OrganizationKey) -> bool {
+        false
     }
 }
 

@@ -32,14 +32,19 @@ impl From<deadpool_postgres::PoolError> for Error {
 }
 
 /// Whether trying again later can help: a server that is away, starting, stopping, full, read-only after a failover, or
-/// had to end this transaction for another's sake.
+/// had to end this transaction for another's sake; or an organization that
+/// is being moved.
 pub(super) fn passes_by_itself(error: &tokio_postgres::Error) -> bool {
     let Some(state) = error.code() else { return true };
     let class = &state.code()[..2];
     matches!(class, "08" | "40" | "53" | "57" | "58")
         || *state == SqlState::LOCK_NOT_AVAILABLE
         || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+        || state.code() == MOVED
 }
+
+/// What the database says to whoever would write something of an organization that is being moved, or has moved.
+pub(super) const MOVED: &str = "PM001";
 
 /// The name of the unique constraint that a statement would have broken.
 pub(super) fn violated(error: &Error) -> Option<&str> {

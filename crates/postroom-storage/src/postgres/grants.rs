@@ -50,11 +50,13 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Receiver, "usage").read(ALL).insert().update(&["count"]),
     // The length of the body counts for the bound.
     grant(Receiver, "rejections").read(&["org", "id", "source", "received_at", "body"]).insert().delete(),
+    grant(Receiver, "moves").read(&["org", "stage"]),
     grant(Worker, "organizations").read(&["org", "id", "is_active"]),
     grant(Worker, "endpoints").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
     grant(Worker, "endpoint_secrets").read(ALL),
     grant(Worker, "revisions").read(ALL).insert().update(&["tx"]),
-    grant(Worker, "tenants").read(&["awake", "wakes"]).update(&["wakes"]),
+    grant(Worker, "tenants").read(&["org_id", "awake", "wakes"]).update(&["wakes"]),
+    grant(Worker, "moves").read(ALL).update(&["move", "acks"]).delete(),
     grant(Worker, "nodes").read(ALL).insert().update(&["lease_until", "watermark", "counted", "state"]).delete(),
     grant(Worker, "shards").read(ALL).update(&["node", "epoch", "lease_until"]),
     grant(Worker, "pokes").read(ALL).insert().delete(),
@@ -99,6 +101,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Api, "duplicate_guard").read(ALL),
     grant(Api, "usage").read(ALL),
     grant(Api, "rejections").read(ALL).update(&["event"]),
+    grant(Api, "moves").read(&["org", "stage"]),
     grant(DeadLetter, "endpoints").read(&["org", "endpoint", "id", "number", "url", "disabled_reason", "deleted_at"]),
     grant(DeadLetter, "nodes").read(&["node", "watermark", "state"]),
     grant(DeadLetter, "events").read(&["org", "id", "node", "tx", "source", "type", "external_id", "targets"]),
@@ -106,6 +109,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(DeadLetter, "exceptions").read(ALL).insert().update(columns::EXCEPTION).delete(),
     grant(DeadLetter, "replays").read(ALL).insert(),
     grant(DeadLetter, "audit_logs").read(columns::CHAIN).insert(),
+    grant(DeadLetter, "moves").read(&["org", "stage"]),
     grant(Platform, "migrations").read(ALL),
     grant(Platform, "meta").read(ALL).insert(),
     grant(Platform, "organizations")
@@ -171,11 +175,13 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Platform, "replays").read(&["org", "event", "endpoint", "run"]).delete(),
     grant(Platform, "duplicate_guard").read(ALL).delete(),
     grant(Platform, "rejections").read(&["org", "id", "received_at"]).delete(),
+    grant(Platform, "moves").read(&["org", "move", "stage"]),
     grant(Keys, "meta").read(ALL).update(&["value"]),
     grant(Keys, "organizations").read(&["org", "id", "mandrill_secret"]).update(&["mandrill_secret"]),
     grant(Keys, "tenants")
         .read(&["cell", "id", "org_id", "initialize", "name", "url", "database", "migration_version"])
         .update(&["migration_version"]),
+    grant(Keys, "moves").read(&["move"]).update(&["move"]),
     grant(Keys, "source_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoint_secrets").read(&["org", "secret", "id", "value"]).update(&["value"]),
     grant(Keys, "endpoints").read(&["org", "endpoint", "id", "headers"]).update(&["headers"]),
@@ -186,6 +192,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Copier, "meta").read(ALL).insert().update(&["value"]).delete(),
     grant(Copier, "organizations").read(ALL).insert().update(&["endpoint_number"]),
     grant(Copier, "tenants").read(ALL).insert().update(&["wakes"]).delete(),
+    grant(Copier, "moves").read(ALL).insert().update(&["move", "stage", "acks"]).delete(),
     grant(Copier, "api_keys").read(ALL).insert(),
     grant(Copier, "users").read(ALL).insert(),
     grant(Copier, "sign_in_tokens").read(ALL).insert(),
@@ -216,8 +223,9 @@ pub(super) const OF_THE_INSTALLATION: [&str; 5] = ["meta", "migrations", "nodes"
 pub(super) const OF_ONE_ORGANIZATION: [Part; 2] = [Api, DeadLetter];
 
 /// Functions, and who may call them. All run with a fixed search path; the last two as the owner.
-pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 5] = [
+pub(super) const FUNCTIONS: [(&str, bool, &[Part]); 6] = [
     ("day_floor", false, &[Platform]),
+    ("refuse_moved", false, &[Receiver, Worker, Api, DeadLetter, Platform]),
     ("revise", false, &[]),
     ("revise_tenant", false, &[]),
     ("drop_partition", true, &[Platform]),

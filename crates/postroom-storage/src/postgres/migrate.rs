@@ -54,6 +54,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0007_audit" compatible from 7,
     "0008_moving" compatible from 7,
     "0009_guard" compatible from 7,
+    "0010_moves" compatible from 10,
 ];
 
 /// The version this program works with: the number of its migrations.

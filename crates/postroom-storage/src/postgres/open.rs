@@ -183,6 +183,9 @@ pub enum OpenError {
         /// How many.
         servers: usize,
     },
+    /// An organization could be missed.
+    #[error("an organization is being moved, or an installation copied: run the command again when that is done")]
+    Moving,
     /// `postroom copy` has not come to its end here.
     #[error(
         "the database holds a copy that is not finished: run the `postroom copy` command again that began it, and start \

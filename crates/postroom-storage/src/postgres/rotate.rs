@@ -23,6 +23,13 @@ const BATCH: i64 = 100;
 const OTHERS: &str =
     "select count(*) from nodes where state = 'live' and lease_until > clock_timestamp() and key <> $1";
 
+/// No organization is being moved, as long as this connection lasts: it might have been rotated where it was, and not where
+/// it is.
+const ALONE: &str = "select pg_try_advisory_lock(470021465459)";
+
+/// Nor does one that was killed go on with what it has copied before. The whole table.
+const FORGET_MOVES: &str = "update moves set move = gen_random_uuid() where move is not null";
+
 /// One column of secrets, walked in the order of its primary key: two numbers and a text, some of which may mean nothing.
 struct Column {
     /// As sealed values are bound to them: the names are those of the embedded engine, so that rows can be copied.
@@ -123,8 +130,13 @@ pub async fn rotate_keys(
     progress: impl FnMut(usize, usize),
 ) -> Result<usize, OpenError> {
     let shared = enter(owner_url, keyring).await?;
+    let alone = shared.client.query_typed(ALONE, &[]).await?;
+    if !alone.first().map(|row| get(row, 0)).transpose()?.unwrap_or(false) {
+        return Err(OpenError::Moving);
+    }
     let tenants = tenants(&shared, owner_url, url).await?;
     shared.become_keys().await?;
+    shared.client.execute_typed(FORGET_MOVES, &[]).await?;
     let total = count_values(&shared).await?;
     let mut walk = Walk { keyring, progress, total, seen: 0, sealed: 0 };
     let mut failed = None;

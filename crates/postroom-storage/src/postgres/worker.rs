@@ -51,7 +51,8 @@ impl Worker for Postgres {
     }
 
     fn delivery_admit(&self, delivery: DeliveryKey) -> Result<bool> {
-        self.0.node.admit(delivery)
+        let endpoint = self.0.directories.outbound.endpoint(delivery.endpoint);
+        self.0.node.admit(delivery, endpoint.map(|endpoint| endpoint.organization.0))
     }
 
     async fn attempt_settle(&self, settlement: Settlement) -> Result<()> {
@@ -92,7 +93,8 @@ impl Worker for Postgres {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Vec<Due>> {
-        if !self.0.node.holds(endpoint) {
+        let known = self.0.directories.outbound.endpoint(endpoint);
+        if !self.0.node.holds(endpoint) || known.is_some_and(|known| self.0.node.is_away(known.organization.0)) {
             return Ok(Vec::new());
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -90,7 +90,7 @@ pub(super) fn read(connection: &Connection, seen: Option<i64>) -> rusqlite::Resu
     if seen == Some(revision) {
         return Ok(None);
     }
-    Ok(Some(Tenants { revision, rows: rows::all(connection, ALL, &[], TenantRow::read)? }))
+    Ok(Some(Tenants { revision, rows: rows::all(connection, ALL, &[], TenantRow::read)?, moving: Vec::new() }))
 }
 
 impl TenantRow {

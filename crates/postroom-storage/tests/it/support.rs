@@ -20,7 +20,9 @@ use postroom_storage::api::{EndpointView, NewApiKey, NewEndpoint, NewSource, Pag
 use postroom_storage::platform::{Gauge, Isolation, NewOrganization, NewTenant, Tenant};
 use postroom_storage::postgres::{self, migrate::AppLogin};
 use postroom_storage::receiver::{NewEvent, NewRejection, Recorded, Source};
-use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
+use postroom_storage::worker::{
+    Attempt, DeliveryKey, EndpointKey, OrganizationKey, Response, Settlement, StoredEvent, Transition,
+};
 use postroom_storage::{Error, Handoff, Result, Storage, SuperAdmin, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 
@@ -266,6 +268,8 @@ pub struct Lanes {
     pub delivered: Mutex<Vec<(Arc<StoredEvent>, Vec<EndpointKey>)>>,
     pub woken: Mutex<Vec<EndpointKey>>,
     pub processing: Mutex<Vec<DeliveryKey>>,
+    /// Organizations of which attempts are under way.
+    pub busy: Mutex<Vec<OrganizationKey>>,
 }
 
 impl Handoff for Lanes {
@@ -291,6 +295,10 @@ impl Handoff for Lanes {
 
     fn is_processing(&self, delivery: DeliveryKey) -> bool {
         self.processing.lock().contains(&delivery)
+    }
+
+    fn is_busy(&self, organization: OrganizationKey) -> bool {
+        self.busy.lock().contains(&organization)
     }
 }
 

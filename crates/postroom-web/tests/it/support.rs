@@ -16,7 +16,9 @@ use postroom_domain::egress::Policy;
 use postroom_domain::keyring::Keyring;
 use postroom_domain::organization::PlanLimits;
 use postroom_domain::{AttemptId, Clock, DeliveryId, Secret, Timestamp};
-use postroom_storage::worker::{Attempt, DeliveryKey, EndpointKey, Response, Settlement, StoredEvent, Transition};
+use postroom_storage::worker::{
+    Attempt, DeliveryKey, EndpointKey, OrganizationKey, Response, Settlement, StoredEvent, Transition,
+};
 use postroom_storage::{Handoff, Storage, postgres, sqlite};
 use postroom_testkit::postgres::{APP_ROLE, Database, connect};
 use postroom_web::{AdminToken, App, KeyFetcher, Limits, Quota, Roles, ServerLimits, SessionKeys};
@@ -178,6 +180,9 @@ impl Handoff for Handed {
     fn release(&self, _: EndpointKey, _: usize) {}
     fn wake(&self, _: EndpointKey) {}
     fn is_processing(&self, _: DeliveryKey) -> bool {
+        false
+    }
+    fn is_busy(&self, _: OrganizationKey) -> bool {
         false
     }
 }

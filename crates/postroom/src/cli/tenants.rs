@@ -23,15 +23,16 @@ pub enum TenantsCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Move an organization into a database of its own, or back, while no server is running
+    /// Move an organization into a database of its own, or back, on PostgreSQL while servers run
     #[command(after_help = "Examples:
   postroom tenants move acme-corp --to dedicated
   postroom tenants move acme-corp --to shared
 
 Its data is copied, compared by rows and hashes, and then deleted where it was. It can be stopped at any moment and run
-again: until all is copied and the same, the organization stays where it was, and servers may be started in between.
-Moving back deletes the database it had. On PostgreSQL it needs POSTROOM_MIGRATE_DATABASE_URL, with a login that may make
-databases.")]
+again: until all is copied and the same, the organization stays where it was. Moving back deletes the database it had.
+
+On PostgreSQL servers go on running, and only this organization's requests get a 503 meanwhile. It needs
+POSTROOM_MIGRATE_DATABASE_URL, with a login that may make databases. With the embedded engine, stop the server first.")]
     Move(MoveArgs),
 }
 
@@ -59,7 +60,7 @@ enum Where {
 /// Runs `postroom tenants`. The exit code is 1 when what was copied is not the same, and nothing was moved.
 ///
 /// # Errors
-/// When a server is running, or there is no such organization.
+/// When the embedded engine is in use, a server does not let go of the organization, or there is no such one.
 pub async fn tenants(command: TenantsCommand) -> anyhow::Result<ExitCode> {
     match command {
         TenantsCommand::List { json, flags } => list(&settings(&flags)?, json).await,

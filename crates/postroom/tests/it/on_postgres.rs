@@ -2,6 +2,7 @@
 //! database that goes away.
 
 mod cells;
+mod moving;
 mod own_server;
 
 use std::sync::Arc;

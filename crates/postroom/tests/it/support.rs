@@ -411,6 +411,11 @@ impl Receiver {
         self.arrivals.recv_timeout(PATIENCE).expect("a delivery")
     }
 
+    /// The same for what takes longer.
+    pub fn next_within(&self, patience: Duration) -> Arrived {
+        self.arrivals.recv_timeout(patience).expect("a delivery")
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.arrivals.try_recv().is_err()
     }

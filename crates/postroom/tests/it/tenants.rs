@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::support::{Engine, Place, Receiver, Server, Tenant, stderr, stdout};
 
-fn moving(place: &Place, slug: &str, to: &str) -> Command {
+pub fn moving(place: &Place, slug: &str, to: &str) -> Command {
     let mut command = place.command(&["tenants", "move", slug, "--to", to]);
     if let Some(database) = &place.database {
         command.env("POSTROOM_MIGRATE_DATABASE_URL", database.owner_url());
@@ -17,7 +17,7 @@ fn moving(place: &Place, slug: &str, to: &str) -> Command {
 }
 
 /// Moves, and is killed with `kill -9` when it has said so many lines. False when it came to its end before.
-fn is_killed(place: &Place, slug: &str, to: &str, after: usize) -> bool {
+pub fn is_killed(place: &Place, slug: &str, to: &str, after: usize) -> bool {
     let mut child = moving(place, slug, to).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
     let said = BufReader::new(child.stderr.take().expect("it is piped"));
     let lines: Vec<String> = said.lines().map_while(Result::ok).take(after).collect();
@@ -44,10 +44,11 @@ fn is_moved_and_answers_as_before(engine: Engine) {
         first.push(sent["id"].as_str().unwrap().to_owned());
         assert_eq!(receiver.next().header("webhook-id"), sent["id"].as_str().unwrap());
     }
-    let running = moving(&place, "acme", "dedicated").output().unwrap();
-    assert_eq!(running.status.code(), Some(1));
-    let says = ["another Postroom server is using", "1 servers are running"];
-    assert!(says.iter().any(|text| stderr(&running).contains(text)), "{}", stderr(&running));
+    if place.database.is_none() {
+        let running = moving(&place, "acme", "dedicated").output().unwrap();
+        assert_eq!(running.status.code(), Some(1));
+        assert!(stderr(&running).contains("another Postroom server is using"), "{}", stderr(&running));
+    }
     assert_eq!(server.terminate(), 0);
     let nobody = moving(&place, "nobody", "shared").output().unwrap();
     assert!(stderr(&nobody).contains("there is no organization \"nobody\""), "{}", stderr(&nobody));

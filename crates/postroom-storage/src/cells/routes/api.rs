@@ -1,5 +1,7 @@
 //! An organization's own resources, but for its API keys and its people: those are who is who.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use postroom_domain::endpoint::EndpointSettings;
@@ -12,7 +14,8 @@ use crate::api::{
     UserChange, UserView,
 };
 use crate::audit::{AuditEntry, AuditFilter};
-use crate::cells::{Engine, Router};
+use crate::cells::map::Map;
+use crate::cells::{At, Router};
 use crate::engine::page;
 use crate::{Result, Scope};
 
@@ -205,9 +208,9 @@ impl Api for Router {
     /// Of who is who, and of what is in a database of the organization's own: together in the order of time.
     async fn audit_list(&self, scope: &Scope, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
         let shared = self.shared.api.audit_list(scope, filter.clone(), page.clone()).await?;
-        match self.of(scope).await? {
-            Engine::Shared(_) => Ok(shared),
-            Engine::Cell(open) => {
+        match self.of(scope).await?.at {
+            At::Shared(_) => Ok(shared),
+            At::Cell(open) => {
                 let own = open.api.audit_list(scope, filter, page.clone()).await?;
                 Ok(page::merge(&page, [shared, own], |entry| entry.id.to_bytes()))
             }
@@ -251,7 +254,18 @@ impl Api for Router {
     async fn activity(&self, scope: &Scope, after: Option<ActivityId>) -> Result<ActivityStream> {
         let engine = self.of(scope).await?;
         let stream = engine.api.activity(scope, after).await?;
-        let Engine::Cell(open) = engine else { return Ok(stream) };
+        let (cells, organization) = (Arc::downgrade(&self.cells), scope.organization);
+        let is_there = move |cell: Option<u32>| {
+            let map = cells.upgrade().map(|cells| cells.map());
+            let stays = |map: Arc<Map>| {
+                map.move_of(organization).is_none() && map.of(organization).map(|place| place.cell) == cell
+            };
+            map.is_some_and(stays)
+        };
+        let cell = self.cells.of(organization).map(|place| place.cell);
+        // Whoever watches begins anew where the organization has moved to.
+        let stream = stream.take_while(move |_| std::future::ready(is_there(cell))).boxed();
+        let At::Cell(open) = engine.at else { return Ok(stream) };
         // A cell does not sleep while somebody watches it.
         Ok(stream
             .inspect(move |_| {

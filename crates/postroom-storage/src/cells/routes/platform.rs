@@ -62,6 +62,7 @@ impl Platform for Router {
         change: OrganizationChange,
         now: Timestamp,
     ) -> Result<Organization> {
+        self.stays(id)?;
         let organization = self.shared.platform.organization_update(by, id, change, now).await?;
         self.changed(organization).await
     }
@@ -73,6 +74,7 @@ impl Platform for Router {
     }
 
     async fn organization_rename(&self, scope: &Scope, name: String, now: Timestamp) -> Result<Organization> {
+        self.stays(scope.organization)?;
         let organization = self.shared.platform.organization_rename(scope, name, now).await?;
         self.changed(organization).await
     }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use postroom_domain::{RejectionId, Secret, Timestamp};
 
-use crate::cells::Router;
+use crate::cells::{Router, leaving};
 use crate::receiver::{NewEvent, NewRejection, Origin, Recorded, Source};
 use crate::{Receiver, Result, Scope};
 
 #[async_trait]
 impl Receiver for Router {
     async fn source_find(&self, organization_slug: &str, source_name: &str) -> Result<Option<Arc<Source>>> {
-        match self.cells.map().by_slug(organization_slug) {
+        let map = self.cells.map();
+        if let Some(moving) = map.moving().iter().find(|moving| *moving.slug == *organization_slug) {
+            return Err(leaving::unavailable(moving));
+        }
+        match map.by_slug(organization_slug) {
             None => self.shared.receiver.source_find(organization_slug, source_name).await,
             Some(place) => {
                 let open = place.enter(&self.cells).await?;

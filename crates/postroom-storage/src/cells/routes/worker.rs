@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::cells::keys::{cell_of, delivery_inside, inside, outside};
 use crate::cells::place::{ANSWER, Place};
-use crate::cells::{Engine, Router};
+use crate::cells::{At, Engine, Router};
 use crate::worker::{DeliveryKey, Due, Endpoint, EndpointKey, Settlement, Transition, Worker};
 use crate::{Error, Result};
 
@@ -26,8 +26,11 @@ impl Worker for Router {
         match cell_of(delivery.endpoint) {
             0 => self.shared.worker.delivery_admit(delivery),
             cell => {
-                let open =
-                    self.place(cell)?.opened().ok_or_else(|| Error::Unavailable("the database sleeps".into()))?;
+                let place = self.place(cell)?;
+                let Some(open) = place.opened() else {
+                    let is_moving = self.cells.map().move_of(place.organization).is_some();
+                    return if is_moving { Ok(false) } else { Err(Error::Unavailable("the database sleeps".into())) };
+                };
                 open.worker.delivery_admit(delivery_inside(delivery))
             }
         }
@@ -102,10 +105,19 @@ impl Worker for Router {
 impl Router {
     /// The engine an endpoint is in.
     async fn at(&self, endpoint: EndpointKey) -> Result<Engine<'_>> {
-        match cell_of(endpoint) {
-            0 => Ok(Engine::Shared(&self.shared)),
-            cell => Ok(Engine::Cell(self.place(cell)?.enter(&self.cells).await?)),
+        let call = self.cells.calls.lock().token();
+        let cell = cell_of(endpoint);
+        if cell == 0 {
+            return Ok(Engine { at: At::Shared(&self.shared), _call: call });
         }
+        let place = self.place(cell)?;
+        // What is under way may end; what was still to be made is made where the organization is moved to.
+        let open = match (self.cells.map().move_of(place.organization), place.opened()) {
+            (Some(_), Some(open)) => open,
+            (Some(_), None) => return Err(Error::NotFound { kind: "endpoint" }),
+            (None, _) => place.enter(&self.cells).await?,
+        };
+        Ok(Engine { at: At::Cell(open), _call: call })
     }
 
     fn place(&self, cell: u32) -> Result<Arc<Place>> {

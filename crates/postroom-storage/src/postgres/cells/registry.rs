@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::unavailable;
 use crate::api::ApiKeyView;
-use crate::cells::registry::{Cell, OrganizationCopy, Registry, TenantRow, Tenants};
+use crate::cells::registry::{Cell, Moving, OrganizationCopy, Registry, TenantRow, Tenants};
 use crate::engine::packed::broken;
 use crate::platform::{NewTenant, Organization};
 use crate::postgres::convert::{at, get, id, moment, moment_or_none, word};
@@ -28,6 +28,14 @@ macro_rules! select_tenant {
 
 /// The whole registry.
 const ALL: &str = select_tenant!("order by cell");
+
+/// The whole table, which is nearly always empty but for those who have moved away.
+const MOVING: &str = "select org, organizations.id, slug, move from moves join organizations using (org) \
+     where move is not null order by org";
+
+/// By the primary keys of both. For a node that is thought dead nobody waits.
+const LET_GO: &str = "update moves set acks = acks || $3 where org = $1 and move = $2 and not acks @> array[$3] \
+     and exists (select from nodes where node = $3 and state = 'live')";
 
 /// By the unique index on slug; nobody else makes it meanwhile.
 pub(super) const BY_SLUG: &str = select_tenant!("where slug = $1 for no key update of tenants");
@@ -71,6 +79,11 @@ pub(super) fn tenant(row: &Row) -> Result<TenantRow> {
     })
 }
 
+fn moving(row: &Row) -> Result<Moving> {
+    let organization = OrganizationId::from_bytes(id(row, 1)?);
+    Ok(Moving { org: get(row, 0)?, organization, slug: get::<&str>(row, 2)?.into(), id: get(row, 3)? })
+}
+
 #[async_trait]
 impl Registry for Postgres {
     async fn tenants(&self, seen: Option<i64>) -> Result<Option<Tenants>> {
@@ -79,8 +92,18 @@ impl Registry for Postgres {
         if self.0.options.mode == Mode::Serve && seen == Some(revision) {
             return Ok(None);
         }
-        let rows = self.0.pools.platform.connection().await?.query(ALL, &[]).await?;
-        Ok(Some(Tenants { revision, rows: rows.iter().map(tenant).collect::<Result<_>>()? }))
+        let transaction = self.0.pools.platform.snapshot().await?;
+        let (rows, moves) = tokio::try_join!(transaction.query(ALL, &[]), transaction.query(MOVING, &[]))?;
+        transaction.commit().await?;
+        let rows: Vec<TenantRow> = rows.iter().map(tenant).collect::<Result<_>>()?;
+        let moving: Vec<Moving> = moves.iter().map(moving).collect::<Result<_>>()?;
+        if self.0.options.mode == Mode::Serve {
+            // Whoever has come here is seen with all that came with it before anything is accepted.
+            self.0.directories.look().await?;
+        }
+        let away = rows.iter().map(|row| row.org).chain(moving.iter().map(|moving| moving.org));
+        self.0.node.set_away(away.collect());
+        Ok(Some(Tenants { revision, rows, moving }))
     }
 
     fn awake_at_most(&self) -> usize {
@@ -140,6 +163,16 @@ impl Registry for Postgres {
 
     async fn cell_sleep(&self, cell: u32, _wakes: i64, now: Timestamp) -> Result<()> {
         self.put_to_sleep(cell, now).await
+    }
+
+    async fn let_go(&self, moving: &Moving) -> Result<()> {
+        // A command is no node: the fence alone holds it.
+        let Some(me) = self.0.node.identity() else { return Ok(()) };
+        if self.0.lanes.is_without(moving.org).await? {
+            let worker = self.0.pools.worker.connection().await?;
+            worker.execute(LET_GO, bind![moving.org, moving.id, me.node]).await?;
+        }
+        Ok(())
     }
 
     async fn usage_put(&self, org: i64, events: u64, now: Timestamp) -> Result<()> {

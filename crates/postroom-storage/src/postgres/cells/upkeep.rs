@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foldhash::HashSet;
 use postroom_domain::Timestamp;
 
 use super::place::Place;
@@ -60,6 +61,10 @@ impl CellUpkeep for Postgres {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
         let put = put(&transaction, copy).await;
         self.shown(transaction.finish(put).await).await
+    }
+
+    fn let_go(&self, org: i64) {
+        self.0.node.set_away(HashSet::from_iter([org]));
     }
 
     async fn is_idle(&self) -> Result<bool> {

@@ -1,15 +1,20 @@
 //! A PostgreSQL database as one side of a copy. The login that owns it becomes a role that sees every organization and
-//! adds rows; another connection keeps the table of nodes to itself meanwhile, so that no server can start or write.
+//! adds rows; another connection keeps the table of nodes to itself meanwhile, so that no server can start or write. Where
+//! an organization is moved, the shared database is open to others, and only that organization is kept ([`fence`]).
 
+mod fence;
 mod moving;
 mod read;
 mod sql;
 mod write;
 
+use std::sync::OnceLock;
+
 use async_trait::async_trait;
 use postroom_domain::{Secret, Timestamp};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use super::cells::Place;
 use super::convert::{count, get};
@@ -26,7 +31,9 @@ pub(crate) struct Database {
     role: Role,
     /// The ways to it and to databases beside it, where an organization is moved.
     logins: Option<Logins>,
-    /// Keeps the table of nodes. Nothing else is said on it.
+    /// The organization that is moved, and which move it is.
+    moving: OnceLock<(i64, Uuid)>,
+    /// Keeps the locks: see [`fence`].
     fence: Owner,
     /// The one that reads what is small, and writes.
     work: Mutex<Owner>,
@@ -47,8 +54,14 @@ impl Database {
         nobody(&fence.client, role).await?;
         fence.client.batch_execute(PATIENT).await.map_err(OpenError::from)?;
         fence.client.batch_execute(sql::FENCE).await.map_err(OpenError::from)?;
+        fence::alone(&fence.client).await?;
         nobody(&fence.client, role).await?;
-        Ok(Self { url: url.clone(), role, logins: None, fence, work: Mutex::new(connect(url).await?) })
+        Self::with(fence, url, role).await
+    }
+
+    async fn with(fence: Owner, url: &Secret, role: Role) -> Result<Self, Error> {
+        let work = Mutex::new(connect(url).await?);
+        Ok(Self { url: url.clone(), role, logins: None, moving: OnceLock::new(), fence, work })
     }
 }
 
@@ -81,6 +94,9 @@ impl Side for Database {
     }
 
     async fn stamp(&self) -> Result<String, Error> {
+        if self.role == Role::Shared {
+            return self.stands().await;
+        }
         let rows = self.work.lock().await.client.query_typed(sql::STAMP, &[]).await.map_err(said)?;
         Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
     }

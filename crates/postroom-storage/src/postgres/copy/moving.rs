@@ -9,10 +9,9 @@ use super::super::DatabaseUrl;
 use super::super::cells::{self, Place, quoted};
 use super::super::convert::{get, id, uuid};
 use super::super::migrate::{self, AppLogin, Owner};
-use super::super::node::recover_beside;
 use super::super::open::OpenError;
 use super::super::pool::bind;
-use super::{Database, connect, nobody, said, sql, write};
+use super::{Database, PATIENT, connect, fence, said, sql, write};
 use crate::copy::side::Side;
 use crate::copy::table::{Row, TABLES, Table, Value};
 use crate::copy::{Arrival, Cell, Dedicated, Error, Found, Home, Logins, Placed, Role};
@@ -56,9 +55,6 @@ const COUNTED: &str = "insert into usage as usage (org, month, count) \
      values ($1, to_timestamp($2::int8 / 1000), $3) \
      on conflict (org, month) do update set count = greatest(usage.count, excluded.count)";
 
-/// Nodes that have left something behind.
-const LEFT: &str = "select count(*) from nodes where state <> 'recovered'";
-
 /// What an organization has here when it is elsewhere, each behind what refers to it: the tables, and what their rows are
 /// known by.
 const OWNED: [&str; 10] = [
@@ -89,23 +85,17 @@ fn found(row: &tokio_postgres::Row) -> Result<Found, Error> {
 }
 
 impl Database {
-    /// Takes the shared database for itself. Every delivery that nobody knows the outcome of becomes due first, as the next
-    /// server would make it.
-    pub(crate) async fn home(logins: &Logins, now: Timestamp) -> Result<Self, Error> {
-        let owner = Owner::connect(&logins.owner).await?;
-        let found = owner.version().await?;
+    /// The shared database, beside servers or without any.
+    pub(crate) async fn home(logins: &Logins) -> Result<Self, Error> {
+        let fence = Owner::connect(&logins.owner).await?;
+        let found = fence.version().await?;
         if found < migrate::NEWEST {
             return Err(OpenError::Older { found, known: migrate::NEWEST }.into());
         }
-        nobody(&owner.client, Role::Shared).await?;
-        recover_beside(&mut connect(&logins.owner).await?.client, now).await?;
-        let home = Self { logins: Some(logins.clone()), ..Self::open(&logins.owner, Role::Shared).await? };
-        let rows = home.fence.client.query_typed(LEFT, &[]).await.map_err(said)?;
-        match rows.first().map(|row| get::<i64>(row, 0)).transpose()? {
-            Some(0) => Ok(home),
-            // A server came and died between two statements.
-            servers => Err(Error::Running { place: Role::Shared.name(), servers: servers.unwrap_or(1) }),
-        }
+        fence.client.batch_execute(PATIENT).await.map_err(OpenError::from)?;
+        fence::beside(&fence.client).await?;
+        let home = Self::with(fence, &logins.owner, Role::Shared).await?;
+        Ok(Self { logins: Some(logins.clone()), ..home })
     }
 
     /// Those with a database of their own.
@@ -152,9 +142,27 @@ impl Database {
 impl Home for Database {
     async fn find(&self, name: &str) -> Result<Found, Error> {
         let known = name.parse::<OrganizationId>().ok().map(|id| uuid(id.to_bytes()));
-        let rows = self.work.lock().await.client.query_typed(FIND, bind![name, known]).await.map_err(said)?;
-        let row = rows.first().ok_or_else(|| Error::NoOrganization(name.to_owned()))?;
-        found(row)
+        let find = async || {
+            let rows = self.work.lock().await.client.query_typed(FIND, bind![name, known]).await.map_err(said)?;
+            found(rows.first().ok_or_else(|| Error::NoOrganization(name.to_owned()))?)
+        };
+        fence::take(&self.fence.client, find().await?.org).await?;
+        // Now it stays where it is.
+        find().await
+    }
+
+    async fn close(&self, found: &Found, now: Timestamp) -> Result<(), Error> {
+        if matches!(found.placed, Placed::Shared) {
+            cells::may_create(&self.logins()?.owner).await?;
+        }
+        self.seal(found.org, now).await
+    }
+
+    async fn reopen(&self, found: &Found) -> Result<(), Error> {
+        if let Placed::Dedicated(cell) = &found.placed {
+            fence::open_own(&connect(&self.way(cell)?).await?.client).await?;
+        }
+        self.take_back().await
     }
 
     fn place(&self, id: OrganizationId) -> Result<Cell, Error> {
@@ -172,7 +180,7 @@ impl Home for Database {
         for advice in done.advice {
             tracing::warn!(database = %cell.database, "{advice}");
         }
-        Ok(Box::new(Self::open(&way, role).await?))
+        if role == Role::Source { fence::own(&way).await } else { Ok(Box::new(Self::open(&way, role).await?)) }
     }
 
     async fn remove(&self, cell: &Cell) -> Result<(), Error> {
@@ -198,6 +206,7 @@ impl Home for Database {
         let values = bind![found.org, tenant, cell.url, cell.database, login, newest];
         transaction.execute_typed(ENTER, values).await.map_err(said)?;
         transaction.execute_typed(WAITING, bind![found.org]).await.map_err(said)?;
+        fence::end(&transaction, self.moving()?, fence::GONE).await?;
         transaction.commit().await.map_err(said)
     }
 
@@ -212,11 +221,16 @@ impl Home for Database {
 
     async fn free(&self, table: &'static Table, count: i64) -> Result<i64, Error> {
         let column = table.numbered.unwrap_or_default();
-        // Who owns the tables owns what numbers them.
-        let owner = &self.fence.client;
-        let rows = owner.query_typed(sql::NEXT, bind![table.name, column]).await.map_err(said)?;
+        // Who owns the tables owns what numbers them. Whoever takes a number adds a row, and waits.
+        let mut owner = Owner::connect(&self.logins()?.owner).await?;
+        owner.client.batch_execute(PATIENT).await.map_err(OpenError::from)?;
+        let transaction = owner.client.transaction().await.map_err(said)?;
+        let lock = format!("lock table {} in share row exclusive mode", table.name);
+        transaction.batch_execute(&lock).await.map_err(said)?;
+        let rows = transaction.query_typed(sql::NEXT, bind![table.name, column]).await.map_err(said)?;
         let first: i64 = get(rows.first().ok_or(Error::Interrupted)?, 0)?;
-        owner.query_typed(sql::NUMBER, bind![table.name, column, first + count - 1]).await.map_err(said)?;
+        transaction.query_typed(sql::NUMBER, bind![table.name, column, first + count - 1]).await.map_err(said)?;
+        transaction.commit().await.map_err(said)?;
         Ok(first)
     }
 
@@ -237,6 +251,7 @@ impl Home for Database {
         }
         transaction.execute_typed(ENDPOINT_NUMBER, bind![org, endpoint_number]).await.map_err(said)?;
         transaction.execute_typed(TAKE_OUT, bind![org]).await.map_err(said)?;
+        fence::end(&transaction, self.moving()?, fence::BACK).await?;
         transaction.commit().await.map_err(said)
     }
 }

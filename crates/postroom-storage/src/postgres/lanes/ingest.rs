@@ -61,6 +61,8 @@ enum Command {
     Record(Waiting),
     /// All of them, or none.
     RecordAll(Vec<Waiting>),
+    /// Say when nothing of what came before is open.
+    Flush(oneshot::Sender<()>),
     /// Finish what is queued, and end.
     Close(oneshot::Sender<()>),
 }
@@ -92,6 +94,7 @@ pub(super) fn start(login: Login, settings: Arc<Settings>, metrics: Metrics, sto
         careful_until: None,
         next_at: None,
         doubt: None,
+        flushing: Vec::new(),
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -135,6 +138,12 @@ impl Ingest {
         Ok((Waiting { record: Box::new(record), reply, place, set: None }, answer))
     }
 
+    pub(super) async fn flush(&self) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Flush(reply))?;
+        done.await.map_err(gone)
+    }
+
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.send(Command::Close(reply)).is_ok() {
@@ -174,6 +183,8 @@ struct Lane {
     next_at: Option<Instant>,
     /// A batch whose answer was lost. Nobody waits for it any longer.
     doubt: Option<Batch>,
+    /// Who waits until nothing is open.
+    flushing: Vec<oneshot::Sender<()>>,
 }
 
 impl Lane {
@@ -182,6 +193,9 @@ impl Lane {
             let (waiting, closing) = self.gather().await;
             if !waiting.is_empty() || self.doubt.is_some() {
                 self.turn(waiting).await;
+            }
+            if self.doubt.is_none() {
+                self.flushing.drain(..).for_each(|done| _ = done.send(()));
             }
             if let Some(done) = closing {
                 let _caller_gone = done.send(());
@@ -221,6 +235,10 @@ impl Lane {
         while let Some(command) = next {
             match command {
                 Command::Close(done) => return (waiting, Some(done)),
+                Command::Flush(done) => {
+                    self.flushing.push(done);
+                    return (waiting, None);
+                }
                 Command::Record(one) => {
                     bytes += one.record.body.len();
                     waiting.push(one);

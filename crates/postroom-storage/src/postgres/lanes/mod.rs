@@ -108,6 +108,13 @@ impl Lanes {
         self.outcome.settle(settle).await
     }
 
+    /// Whether nothing of an organization that is away is open here. Of all events that came before it is known then what
+    /// became of them.
+    pub(super) async fn is_without(&self, org: i64) -> Result<bool> {
+        self.ingest.flush().await?;
+        self.outcome.is_without(org).await
+    }
+
     /// Finishes what is queued and ends both.
     pub(super) async fn close(&self) {
         self.ingest.close().await;

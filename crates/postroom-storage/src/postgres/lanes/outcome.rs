@@ -5,7 +5,8 @@
 //! Everything it does can be done twice with the same result, so whoever lost an answer asks again.
 //!
 //! It also writes a row for each delivery that is in memory for too long, so that the node's watermark moves. Whoever
-//! has it in memory goes on; the row is due only after an attempt that began now would have ended.
+//! has it in memory goes on; the row is due only after an attempt that began now would have ended. What is in memory of an
+//! organization that is being moved gets such rows at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use super::line::{Fault, Line};
 use super::{BATCH_BYTES, BATCH_EVENTS, RECONNECT, Reply, Settings, TRIES, gone};
 use crate::engine::record::{SETTLEMENTS, Settle};
-use crate::postgres::convert::at;
+use crate::postgres::convert::{MOVED, at};
 use crate::postgres::door::Login;
 use crate::postgres::node::Taken;
 use crate::postgres::pool::{Bound, bind};
@@ -124,6 +125,8 @@ enum Command {
         reply: Reply<()>,
         permit: OwnedSemaphorePermit,
     },
+    /// Say whether nothing of an organization is in memory, or taken from there and not yet stored.
+    IsWithout(i64, oneshot::Sender<bool>),
     /// Finish what is queued, and end.
     Close(oneshot::Sender<()>),
 }
@@ -170,6 +173,12 @@ impl Outcome {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Settle { settle: Box::new(settle), reply, permit })?;
         answer.await.map_err(gone)?
+    }
+
+    pub(super) async fn is_without(&self, org: i64) -> Result<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::IsWithout(org, reply))?;
+        answer.await.map_err(gone)
     }
 
     pub(super) async fn close(&self) {
@@ -237,6 +246,7 @@ impl Lane {
                     closing = Some(done);
                     break;
                 }
+                Command::IsWithout(org, reply) => _ = reply.send(self.settings.node.is_without(org)),
                 Command::Settle { settle, reply, permit } => {
                     bytes += settle.bytes();
                     waiting.push((settle, reply, permit));
@@ -260,7 +270,8 @@ impl Lane {
         let now = self.settings.clock.now();
         let node = self.settings.node.clone();
         let taken: Vec<Option<Taken>> = waiting.iter().map(|(settle, _, _)| node.take(settle.delivery)).collect();
-        let slow = node.take_older_than((now - SLOW_AFTER).as_millis(), now.as_millis(), SLOW_AT_ONCE);
+        let mut slow = node.take_older_than((now - SLOW_AFTER).as_millis(), now.as_millis(), SLOW_AT_ONCE);
+        slow.extend(node.take_away(SLOW_AT_ONCE));
         if waiting.is_empty() && slow.is_empty() {
             if self.settings.budget.as_ref().is_some_and(|budget| budget.is_over(self.used.elapsed())) {
                 self.line = None;
@@ -274,7 +285,7 @@ impl Lane {
             values.add(settle, in_memory, now);
         }
         for one in &slow {
-            values.park(*one, now + self.settings.attempt_timeout(one.delivery().endpoint));
+            values.park(*one, self.due_again(*one, now));
         }
         match self.write(&values, now).await {
             Ok(()) => {
@@ -304,9 +315,17 @@ impl Lane {
         }
     }
 
+    /// When somebody else may make a delivery that is in memory here: at once if it is not begun and will not be.
+    fn due_again(&self, taken: Taken, now: Timestamp) -> Timestamp {
+        let delivery = taken.delivery();
+        let is_let_go = self.settings.node.is_away(taken.org()) && !self.settings.handoff.is_processing(delivery);
+        if is_let_go { now } else { now + self.settings.attempt_timeout(delivery.endpoint) }
+    }
+
     async fn failed(&mut self, waiting: Vec<Waiting>, fault: Fault) {
-        // The partition of an event is gone, and with it the event: only its own settlement has to fail.
-        if fault.is(&SqlState::CHECK_VIOLATION) {
+        // The partition of an event is gone, and with it the event, or its organization has moved away while this node was
+        // thought dead: only its own settlement has to fail.
+        if fault.is(&SqlState::CHECK_VIOLATION) || fault.is(&SqlState::from_code(MOVED)) {
             if waiting.len() > 1 {
                 for one in waiting {
                     Box::pin(self.turn(vec![one])).await;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::worker::{DeliveryKey, EndpointKey, EventKey};
 
@@ -89,6 +89,22 @@ impl Ledger {
     /// Whether everything is settled, or about to be.
     pub(in crate::postgres) fn is_empty(&self) -> bool {
         self.batches.iter().all(|batch| batch.unsettled == 0)
+    }
+
+    /// Whether nothing of an organization is here that has not been taken out.
+    pub(in crate::postgres) fn is_without(&self, org: i64) -> bool {
+        self.events.values().all(|event| event.org != org)
+    }
+
+    /// Takes out deliveries of these organizations, at most `limit`.
+    pub(in crate::postgres) fn take_of(&mut self, orgs: &HashSet<i64>, limit: usize) -> Vec<Taken> {
+        let theirs = self.events.iter().filter(|(_, event)| orgs.contains(&event.org));
+        let deliveries: Vec<DeliveryKey> = theirs
+            .flat_map(|(key, event)| event.endpoints.iter().map(|to| (*key, *to)))
+            .map(|(event, endpoint)| DeliveryKey { event, endpoint, run: 0 })
+            .take(limit)
+            .collect();
+        deliveries.into_iter().filter_map(|delivery| self.take(delivery)).collect()
     }
 
     /// A batch was committed: its events with the deliveries that are in memory, and how many events to count for whom.
@@ -251,6 +267,21 @@ mod tests {
         assert_eq!(old[0].delivery(), of(1, A));
         assert_eq!(ledger.take_older_than(1_500, 9_000, 10).len(), 1, "what was taken is not taken again");
         assert_eq!(ledger.take_older_than(-9_000, -5_000, 10).len(), 1);
+    }
+
+    #[test]
+    fn an_organizations_deliveries_are_taken_alone() {
+        let mut ledger = Ledger::new(1);
+        push(&mut ledger, 1, 0, 1, &[A, B]);
+        let other = [(EventKey(2), 8, vec![A])];
+        ledger.push(2, 0, other.into_iter(), std::iter::empty());
+        let [seven, eight] = [7, 8].map(|org| HashSet::from_iter([org]));
+        let taken = ledger.take_of(&seven, 1).into_iter().chain(ledger.take_of(&seven, 10)).collect::<Vec<_>>();
+        assert_eq!((taken.len(), ledger.take_of(&seven, 10).len()), (2, 0));
+        assert!(ledger.is_without(7) && !ledger.is_without(8));
+        ledger.put_back(taken[0]);
+        assert!(!ledger.is_without(7), "what settles it is not stored");
+        assert_eq!(ledger.take_of(&eight, 10)[0].delivery(), of(2, A));
     }
 
     #[test]

@@ -83,6 +83,8 @@ struct State {
     full: HashSet<i64>,
     /// Endpoints at which others are to look.
     pokes: BTreeSet<EndpointKey>,
+    /// Organizations of which nothing begins here: they are being moved, or are elsewhere.
+    away: HashSet<i64>,
 }
 
 impl State {
@@ -120,6 +122,7 @@ impl Node {
             shards: Shards::default(),
             full: HashSet::default(),
             pokes: BTreeSet::new(),
+            away: HashSet::default(),
         };
         let (beating, hurry, pokes) = (tokio::sync::Mutex::new(()), Notify::new(), Notify::new());
         Arc::new(Self { settings, state: Mutex::new(state), beating, hurry, pokes })
@@ -182,6 +185,28 @@ impl Node {
         self.state.lock().ledger.take_older_than(before, now, limit)
     }
 
+    /// As [`Ledger::take_of`], of organizations that are away.
+    pub(super) fn take_away(&self, limit: usize) -> Vec<Taken> {
+        let state = &mut *self.state.lock();
+        if state.away.is_empty() { Vec::new() } else { state.ledger.take_of(&state.away, limit) }
+    }
+
+    /// Of these organizations nothing begins here from now on, and of others again.
+    pub(super) fn set_away(&self, orgs: HashSet<i64>) {
+        self.state.lock().away = orgs;
+    }
+
+    /// Whether an organization is away.
+    pub(super) fn is_away(&self, org: i64) -> bool {
+        self.state.lock().away.contains(&org)
+    }
+
+    /// Whether nothing of an organization that is away is in memory. For the lane of outcomes, between two statements.
+    pub(super) fn is_without(&self, org: i64) -> bool {
+        let state = self.state.lock();
+        state.away.contains(&org) && state.ledger.is_without(org)
+    }
+
     /// What settles a delivery is durable.
     pub(super) fn settled(&self, taken: Taken) {
         self.state.lock().ledger.settled(taken);
@@ -196,8 +221,11 @@ impl Node {
     ///
     /// # Errors
     /// [`Error::Unavailable`] while this node's lease is over: it may still turn out to be alive.
-    pub(super) fn admit(&self, delivery: DeliveryKey) -> Result<bool> {
+    pub(super) fn admit(&self, delivery: DeliveryKey, org: Option<i64>) -> Result<bool> {
         let mut state = self.state.lock();
+        if org.is_some_and(|org| state.away.contains(&org)) {
+            return Ok(false);
+        }
         if !state.is_alive() {
             return Err(Error::Unavailable("this node has lost touch with the database".into()));
         }

@@ -48,7 +48,8 @@ const LEAVE: &str = "\
 const DEAD: &str = "select node, watermark, counted from nodes where state = 'dead' order by node limit 1 \
      for update skip locked";
 
-/// Index: events_by_tx; attempts and exceptions by their primary keys. Targets are 4 bytes each, big end first.
+/// Index: events_by_tx; attempts and exceptions by their primary keys. Targets are 4 bytes each, big end first. Of an
+/// organization that has moved away nothing was left open by any node, and what is left of it here is being deleted.
 const RECOVER: &str = "\
     with target as ( \
         select events.org, events.id, \
@@ -56,6 +57,7 @@ const RECOVER: &str = "\
                 | get_byte(targets, at + 2)::bigint << 8 | get_byte(targets, at + 3)::bigint as endpoint \
         from events, generate_series(0, length(targets) - 4, 4) as at \
         where events.node = $1 and events.tx >= $2 \
+            and events.org <> all (array(select moves.org from moves where stage = 'sealed')) \
     ), recovered as ( \
         insert into exceptions (org, endpoint, event, run, state, due_at, attempts, attempts_of_schedule, since) \
         select target.org, target.endpoint, target.id, 0, 'waiting', $3, 0, 0, $3 from target \
@@ -78,12 +80,25 @@ const COUNT: &str = "\
 /// By primary key.
 const RECOVERED: &str = "update nodes set state = 'recovered' where node = $1";
 
+/// The whole table, which is nearly always empty. Whoever moves an organization holds its lock: without one the move was
+/// killed, and the organization goes on where it is.
+const TAKE_BACK: &str = "\
+    with over as materialized ( \
+        select org, move, exists (select from tenants where org_id = org) as is_away from moves \
+        where move is not null and pg_try_advisory_xact_lock(1836021349, org::integer) \
+    ), away as ( \
+        update moves set move = null, acks = '{}' from over where moves.move = over.move and is_away \
+    ), back as ( \
+        delete from moves using over where moves.move = over.move and not is_away \
+    ) \
+    select org from over";
+
 /// The whole table of nodes. A node that comes back and has no row is as good as dead.
 const FORGET: &str =
     "delete from nodes where state = 'recovered' and lease_until < clock_timestamp() - interval '1 day'";
 
 impl Node {
-    /// Marks nodes dead whose lease is over.
+    /// Marks nodes dead whose lease is over, and takes moves back that nobody makes any more.
     pub(super) async fn bury(&self) -> Result<()> {
         let worker = self.settings.worker.connection().await?;
         for row in worker.query(BURY, bind![]).await? {
@@ -91,6 +106,10 @@ impl Node {
             warn!(node, "node {node} gives no sign of life: its deliveries are taken over");
         }
         worker.execute(FORGET, bind![]).await?;
+        for row in worker.query(TAKE_BACK, bind![]).await? {
+            let org: i64 = get(&row, 0)?;
+            info!(org, "a move of an organization was interrupted: it goes on where it is");
+        }
         Ok(())
     }
 

@@ -114,6 +114,9 @@ mod tests {
         fn is_processing(&self, delivery: DeliveryKey) -> bool {
             delivery.endpoint.0 == 3
         }
+        fn is_busy(&self, _: crate::worker::OrganizationKey) -> bool {
+            false
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::postgres::footprint::connections;
 use crate::postgres::migrate::{self, AppLogin};
 use crate::postgres::open::{self, OpenError, Target};
 use crate::postgres::{Mode, Options, Postgres};
-use crate::worker::{DeliveryKey, EndpointKey, StoredEvent};
+use crate::worker::{DeliveryKey, EndpointKey, OrganizationKey, StoredEvent};
 use crate::{Error, Handoff, SuperAdmin};
 
 /// Delivers nothing, and has room for nothing.
@@ -32,6 +32,9 @@ impl Handoff for Elsewhere {
     fn release(&self, _: EndpointKey, _: usize) {}
     fn wake(&self, _: EndpointKey) {}
     fn is_processing(&self, _: DeliveryKey) -> bool {
+        false
+    }
+    fn is_busy(&self, _: OrganizationKey) -> bool {
         false
     }
 }

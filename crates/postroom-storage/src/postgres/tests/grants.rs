@@ -212,6 +212,28 @@ async fn what_is_precious_is_seen_by_those_only_that_need_it() {
     }
 }
 
+/// What an organization takes along that moves, and so is written nowhere else meanwhile.
+const FENCED: [&str; 11] = [
+    "sources",
+    "source_secrets",
+    "endpoints",
+    "endpoint_secrets",
+    "idempotency_keys",
+    "events",
+    "attempts",
+    "exceptions",
+    "replays",
+    "duplicate_guard",
+    "rejections",
+];
+
+/// Whoever writes there.
+const WRITERS: [Part; 4] = [Part::Api, Part::DeadLetter, Part::Receiver, Part::Worker];
+
+fn roles_of(parts: &[Part]) -> String {
+    parts.iter().map(|part| role(*part)).collect::<Vec<_>>().join(",")
+}
+
 #[tokio::test]
 async fn every_table_of_organizations_has_forced_row_level_security_with_the_policies_that_are_known() {
     let room = Room::new().await;
@@ -226,8 +248,8 @@ async fn every_table_of_organizations_has_forced_row_level_security_with_the_pol
 
     let policies = room
         .lines(
-            "select concat_ws(' | ', tablename, policyname, permissive, cmd, array_to_string(roles, ','), qual, with_check) \
-             from pg_policies where schemaname = 'public'",
+            "select regexp_replace(concat_ws(' | ', tablename, policyname, permissive, cmd, array_to_string(roles, ','), qual, \
+             with_check), '\\s+', ' ', 'g') from pg_policies where schemaname = 'public'",
         )
         .await;
     let mine = "(org = ( SELECT (NULLIF(current_setting('app.current_organization_id'::text, true), ''::text))::bigint AS \"nullif\"))";
@@ -244,6 +266,18 @@ async fn every_table_of_organizations_has_forced_row_level_security_with_the_pol
             expected.insert(format!("{table} | of_all_for_{role} | PERMISSIVE | ALL | {role} | true | true"));
         }
     }
+    let here =
+        |stages| format!("(org <> ALL (ARRAY( SELECT moves.org FROM moves WHERE (moves.stage {stages}::text))))");
+    let or_refused = |here: String| format!("CASE WHEN {here} THEN true ELSE refuse_moved() END");
+    for table in FENCED {
+        let (roles, here) = (roles_of(&WRITERS), here("<> 'announced'"));
+        let written = or_refused(here.clone());
+        expected.insert(format!("{table} | insert_here | RESTRICTIVE | INSERT | {roles} | {written}"));
+        expected.insert(format!("{table} | update_here | RESTRICTIVE | UPDATE | {roles} | true | {written}"));
+        expected.insert(format!("{table} | delete_here | RESTRICTIVE | DELETE | {roles} | {here}"));
+    }
+    let (roles, written) = (roles_of(&[Part::Api, Part::DeadLetter, Part::Platform]), or_refused(here("= 'ended'")));
+    expected.insert(format!("audit_logs | insert_here | RESTRICTIVE | INSERT | {roles} | {written}"));
     let unknown: Vec<_> = policies.difference(&expected).collect();
     let missing: Vec<_> = expected.difference(&policies).collect();
     assert!(unknown.is_empty() && missing.is_empty(), "unknown: {unknown:#?}\nmissing: {missing:#?}");
@@ -315,7 +349,7 @@ async fn architecture_shows_what_each_part_may_do() {
 #[tokio::test]
 async fn every_table_and_column_is_copied_or_made_anew() {
     let schema = Room::new().await.schema().await;
-    let others: Vec<&str> = OF_THE_INSTALLATION.into_iter().chain(["revisions", "tenants"]).collect();
+    let others: Vec<&str> = OF_THE_INSTALLATION.into_iter().chain(["revisions", "tenants", "moves"]).collect();
     let made_anew: &[(&str, &[&str])] = &[
         ("events", &["node", "tx", "counted"]),
         ("attempts", &["tx"]),

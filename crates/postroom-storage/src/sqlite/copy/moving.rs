@@ -130,6 +130,15 @@ impl Home for Embedded {
         Ok(Box::new(Self::open(&self.data_dir.join(&cell.url), role)?))
     }
 
+    async fn close(&self, _: &Found, _: Timestamp) -> Result<(), Error> {
+        // The lock of the data directory is held, and what was left open is due since it was taken.
+        Ok(())
+    }
+
+    async fn reopen(&self, _: &Found) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn remove(&self, cell: &Cell) -> Result<(), Error> {
         let directory = self.data_dir.join(&cell.url);
         let removed = std::fs::remove_dir_all(&directory);

@@ -1,7 +1,7 @@
 //! An installation copied to another engine, or the same: everything that can be seen of it is as it was, and goes on.
 
-mod life;
-mod moving;
+pub mod life;
+pub mod moving;
 mod refusals;
 
 use std::collections::HashMap;

@@ -11,13 +11,19 @@ use postroom_storage::api::EventFilter;
 use postroom_storage::copy::{Doing, Error, Installation, Mode, Report, Step, dedicated, move_to};
 use postroom_storage::platform::Isolation;
 use postroom_storage::sqlite::OpenError;
-use postroom_storage::worker::{Due, EndpointKey, Transition};
+use postroom_storage::worker::Transition;
 
 use super::life::{Life, all_of_it, tenant};
 use super::{Side, copied, copied_until, open};
 use crate::support::{Hands, Harness as _, Lanes, Postgres, Room, Sqlite, awake, opening, page, settlement};
 
-async fn moved(place: &impl Side, slug: &str, to: Isolation, keys: &Secret, now: Timestamp) -> Result<Report, Error> {
+pub async fn moved(
+    place: &impl Side,
+    slug: &str,
+    to: Isolation,
+    keys: &Secret,
+    now: Timestamp,
+) -> Result<Report, Error> {
     move_to(&place.installation(), slug, to, &Keyring::parse(keys).unwrap(), now, &mut |_| {}).await
 }
 
@@ -295,26 +301,4 @@ async fn a_move_that_was_given_up_leaves_the_organization_where_it_goes_on() {
         let more = after.waiting().await.len() - waiting;
         assert_eq!(u32::try_from(more).unwrap(), sent.deliveries, "nothing waits in two places");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_postgresql_nothing_is_moved_while_a_server_runs_and_the_dead_are_recovered() {
-    let room = Room::<Postgres>::new().await;
-    Life::lead(&room, 9).await;
-    let refused = moved(&room.harness, "acme-0", Isolation::Dedicated, &room.keys, room.now()).await;
-    assert!(matches!(refused, Err(Error::Running { servers: 1, .. })), "{refused:?}");
-    let Room { harness, hands, lanes, keys, storage } = room;
-    drop((storage, lanes));
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        harness.bury().await;
-        match moved(&harness, "acme-0", Isolation::Dedicated, &keys, hands.now()).await {
-            Err(Error::Running { .. }) if std::time::Instant::now() < deadline => {}
-            done => break assert!(done.unwrap().differences.is_empty()),
-        }
-    }
-    let room = self::room(harness, &hands, &keys).await;
-    // Keys of endpoints begin with the number of the database.
-    let is_there = |due: &Due| due.delivery.endpoint > EndpointKey::new(1 << 32);
-    assert!(room.waiting().await.iter().any(is_there), "what was in memory is due there");
 }

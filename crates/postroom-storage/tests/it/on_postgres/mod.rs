@@ -5,6 +5,7 @@ mod dedicated;
 mod doors;
 mod following;
 mod migrating;
+mod moving;
 mod nodes;
 mod rotating;
 mod tls;
