@@ -41,7 +41,7 @@ async fn shape(database: &Database) -> Vec<String> {
                union all select 'constraint ' || conname || pg_get_constraintdef(oid) from pg_constraint \
                  where connamespace = 'public'::regnamespace \
                union all select 'index ' || indexdef from pg_indexes where schemaname = 'public' \
-               union all select 'policy ' || policyname || tablename || roles::text || qual || with_check from pg_policies \
+               union all select concat_ws(' ', 'policy', policyname, tablename, roles, qual, with_check) from pg_policies \
                union all select 'function ' || proname || prosrc || coalesce(proacl::text, '') from pg_proc \
                  where pronamespace = 'public'::regnamespace order by 1";
     admin.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Engine, Place, Receiver, Server, Tenant, bearer, request, stderr, stdout, wait_until, wait_within,
-};
+use crate::support::{Engine, Place, Receiver, Server, Tenant, bearer, request, stderr, stdout, wait_until};
 use crate::tenants::{is_killed, moving};
 
 /// A lease has to end, and somebody to notice it.
@@ -55,9 +53,7 @@ impl Senders {
     /// Waits until so many more are acknowledged.
     fn goes_on(&self) {
         let before = self.answers.acknowledged.lock().unwrap().len();
-        wait_within(LONG, "that it goes on", || {
-            (self.answers.acknowledged.lock().unwrap().len() > before + 30).then_some(())
-        });
+        wait_until("that it goes on", || (self.answers.acknowledged.lock().unwrap().len() > before + 30).then_some(()));
     }
 
     fn end(self) -> Arc<Answers> {
