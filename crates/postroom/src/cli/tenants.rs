@@ -101,6 +101,7 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 async fn move_to(args: MoveArgs) -> anyhow::Result<ExitCode> {
     let MoveArgs { organization, to, flags } = args;
     let config = beside::settings(&flags)?;
+    beside::must_exist(&config)?;
     let keys = keys::open(&config)?;
     super::config::warn(keys.warning.as_slice());
     let (to, place) = match to {

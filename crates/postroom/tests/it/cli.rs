@@ -68,24 +68,6 @@ fn wrong_usage_exits_2_and_says_so_on_standard_error() {
 }
 
 #[test]
-fn what_looks_into_a_database_makes_none_where_there_is_none() {
-    let dir = tempfile::tempdir().unwrap();
-    let nowhere = dir.path().join("mistyped");
-    for command in [
-        &["audit", "verify"][..],
-        &["admin", "list"],
-        &["admin", "deactivate", "--email", "ada@example.com"],
-        &["apikey", "create", "--organization", "acme", "--name", "x"],
-    ] {
-        let output = run(&[command, &["--data-dir", nowhere.to_str().unwrap()]].concat());
-        assert_eq!(output.status.code(), Some(1), "{command:?}");
-        let told = stderr(&output);
-        assert!(told.contains("there is no database in ") && told.contains("--data-dir"), "{command:?}: {told}");
-        assert!(!nowhere.exists(), "{command:?}");
-    }
-}
-
-#[test]
 fn a_failure_is_one_plain_sentence_and_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

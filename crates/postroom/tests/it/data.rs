@@ -108,6 +108,7 @@ fn what_looks_for_something_makes_no_database_where_there_is_none() {
         &["admin", "deactivate", "--email", "ada@example.com"],
         &["apikey", "create", "--organization", "acme-corp", "--name", "a"],
         &["keys", "rotate"],
+        &["tenants", "move", "acme-corp", "--to", "dedicated"],
     ] {
         let output = postroom().args(arguments).current_dir(dir.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stdout(&output));
