@@ -40,13 +40,6 @@ const FIRST: &str = "select asked.org, asked.hash, events.id, length(events.targ
      from unnest($1, $2) as asked (org, hash) join duplicate_guard using (org, hash) \
      join events on events.org = duplicate_guard.org and events.id = duplicate_guard.event";
 
-/// After a statement of so many events the next one is sent so long after it began at the earliest: where that many come
-/// at once, as many come in that time. To begin a statement, commit and flush it costs the database as much as twelve
-/// events do.
-const MANY: usize = 16;
-/// See [`MANY`].
-const PACE: Duration = Duration::from_millis(3);
-
 /// How long after a duplicate it is looked for others before anything is written. To look costs the database
 /// a third more; not to look costs a whole batch when there is one after all, and a line in the server's log.
 const CAREFUL: Duration = Duration::from_secs(10);
@@ -92,7 +85,6 @@ pub(super) fn start(login: Login, settings: Arc<Settings>, metrics: Metrics, sto
         line: None,
         down_until: None,
         careful_until: None,
-        next_at: None,
         doubt: None,
         flushing: Vec::new(),
     };
@@ -179,8 +171,6 @@ struct Lane {
     down_until: Option<Instant>,
     /// Until then duplicates are expected.
     careful_until: Option<Instant>,
-    /// The next statement is sent then at the earliest.
-    next_at: Option<Instant>,
     /// A batch whose answer was lost. Nobody waits for it any longer.
     doubt: Option<Batch>,
     /// Who waits until nothing is open.
@@ -229,9 +219,6 @@ impl Lane {
                 None => return (waiting, Some(oneshot::channel().0)),
             }
         };
-        if let Some(at) = self.next_at.take() {
-            tokio::time::sleep_until(at.into()).await;
-        }
         while let Some(command) = next {
             match command {
                 Command::Close(done) => return (waiting, Some(done)),
@@ -271,7 +258,6 @@ impl Lane {
         }
         let started = Instant::now();
         let batch = self.stage(waiting, by);
-        self.next_at = (batch.entries.len() >= MANY).then(|| started + PACE);
         // What was accepted while there was no limit is in the count that a limit is compared with.
         if let Err(error) = self.settings.node.count(&batch.limited()).await {
             return self.failed(batch, &error);
