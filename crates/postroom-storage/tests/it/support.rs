@@ -384,13 +384,9 @@ impl<H: Harness> Room<H> {
         self.storage.receiver.source_find(slug, name).await.unwrap()
     }
 
-    /// Waits until something is so; at most half a minute.
+    /// [`until`]
     pub async fn until(&self, is_so: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_so().await {
-            assert!(Instant::now() < deadline, "it did not come to be so");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(is_so).await;
     }
 
     /// The deliveries that were handed over since the last question.
@@ -413,6 +409,16 @@ impl<H: Harness> Room<H> {
             }
         }
     }
+}
+
+/// Waits until something is so, at most half a minute, and says after how long it was.
+pub async fn until(is_so: impl AsyncFn() -> bool) -> Duration {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < Duration::from_secs(30), "it did not come to be so");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    started.elapsed()
 }
 
 pub fn opening(hands: &Hands, lanes: &Arc<Lanes>, keys: &Secret) -> Opening {

@@ -25,8 +25,14 @@ use crate::copy::{Cell, Error, Found, Role};
 pub(crate) struct Embedded {
     data_dir: PathBuf,
     role: Role,
-    connection: Arc<Mutex<Connection>>,
+    held: Arc<Held>,
     wal: Arc<Wal>,
+}
+
+/// The connection and the directory's lock: a statement that is under way when nobody waits for it any more keeps both
+/// until it has ended.
+struct Held {
+    connection: Mutex<Connection>,
     /// Given up last.
     _lock: open::Lock,
 }
@@ -48,8 +54,8 @@ impl Embedded {
         }
         let wal = Arc::new(Wal::default());
         wal.watch(&mut file).map_err(OpenError::from)?;
-        let connection = Arc::new(Mutex::new(Connection::new(file, Part::Copier).map_err(OpenError::from)?));
-        Ok(Self { data_dir: data_dir.to_owned(), role, connection, wal, _lock: lock })
+        let connection = Mutex::new(Connection::new(file, Part::Copier).map_err(OpenError::from)?);
+        Ok(Self { data_dir: data_dir.to_owned(), role, held: Arc::new(Held { connection, _lock: lock }), wal })
     }
 
     /// Does something with the database on a thread that may wait.
@@ -58,8 +64,8 @@ impl Embedded {
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let connection = self.connection.clone();
-        let done = tokio::task::spawn_blocking(move || work(&mut connection.lock())).await;
+        let held = self.held.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut held.connection.lock())).await;
         Ok(done.map_err(|_| Error::Interrupted)?.map_err(crate::Error::from)?)
     }
 }

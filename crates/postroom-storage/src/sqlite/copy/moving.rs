@@ -191,8 +191,8 @@ impl Home for Embedded {
     }
 
     async fn arrive(&self, arrival: Arrival) -> Result<(), Error> {
-        let connection = self.connection.clone();
-        let arrived = tokio::task::spawn_blocking(move || arrive(&mut connection.lock(), arrival)).await;
+        let held = self.held.clone();
+        let arrived = tokio::task::spawn_blocking(move || arrive(&mut held.connection.lock(), arrival)).await;
         arrived.map_err(|_| Error::Interrupted)?
     }
 }

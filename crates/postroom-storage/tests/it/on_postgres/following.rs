@@ -1,7 +1,7 @@
 //! Configuration on many nodes: what one changes the others show, and what is bounded is bounded for all together.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use postroom_domain::api_key::KeyHash;
@@ -15,7 +15,9 @@ use postroom_storage::{Error, Origin, Storage, SuperAdmin};
 use postroom_testkit::postgres::connect;
 
 use crate::people::{email, from};
-use crate::support::{Harness, Lanes, Postgres, Room, new_endpoint, new_key, new_organization, new_source, opening};
+use crate::support::{
+    Harness, Lanes, Postgres, Room, new_endpoint, new_key, new_organization, new_source, opening, until,
+};
 
 /// Another node on the same database, and what its delivery side is told.
 async fn neighbour(room: &Room<Postgres>) -> (Storage, Arc<Lanes>) {
@@ -25,16 +27,6 @@ async fn neighbour(room: &Room<Postgres>) -> (Storage, Arc<Lanes>) {
 
 /// A second, and what a busy machine adds: what nobody looks after by itself would not come at all.
 const A_SECOND: Duration = Duration::from_secs(5);
-
-/// Waits until something is so, and says after how long it was.
-async fn until(is_so: impl AsyncFn() -> bool) -> Duration {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < Duration::from_secs(30), "it did not come to be so");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    started.elapsed()
-}
 
 /// The number that the database keeps an endpoint under.
 async fn number_of(room: &Room<Postgres>, id: postroom_domain::EndpointId) -> EndpointKey {

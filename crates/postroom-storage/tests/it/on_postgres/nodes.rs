@@ -15,7 +15,7 @@ use postroom_storage::{Error, Storage, SuperAdmin};
 use postroom_testkit::postgres::{Mode, Proxy, connect};
 use tokio_postgres::Client;
 
-use crate::support::{EXHAUSTED, Lanes, Postgres, Room, new_event, opening, options_at, page, settlement};
+use crate::support::{EXHAUSTED, Lanes, Postgres, Room, new_event, opening, options_at, page, settlement, until};
 
 /// A node with a delivery side of its own.
 struct Neighbour {
@@ -58,15 +58,6 @@ impl Neighbour {
 
 /// A second, and what a busy machine adds.
 const A_SECOND: Duration = Duration::from_secs(5);
-
-/// Waits until something is so; at most half a minute.
-async fn until(is_so: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < Duration::from_secs(30), "it did not come to be so");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 async fn admin(room: &Room<Postgres>) -> Client {
     connect(&room.harness.database.admin_url()).await
