@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::ServerLimits;
@@ -42,7 +43,7 @@ pub(super) async fn serve(
     // Answers are small and written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let watch = Watch::new();
-    let io = TokioIo::new(Watched { stream, watch: watch.clone(), refusal: None });
+    let io = TokioIo::new(Watched { stream, watch: watch.clone(), refusal: None, closing: None });
     let seen = watch.clone();
     let service = service_fn(move |request| answer(routes.clone(), Peer(peer), seen.clone(), request));
     let builder = builder(&limits);
@@ -130,11 +131,14 @@ impl http_body::Body for Answering {
     }
 }
 
-/// A socket that tells the watch when bytes move, and writes problems in place of the parser's refusals.
+/// A socket that tells the watch when bytes move, writes problems in place of the parser's refusals, and closes so that the
+/// last answer arrives.
 struct Watched {
     stream: TcpStream,
     watch: Arc<Watch>,
     refusal: Option<Refusal>,
+    /// How long the client may still send, once everything is said to it.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl AsyncRead for Watched {
@@ -165,6 +169,25 @@ impl Watched {
             refusal.wrote(written);
         }
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Waits for the client to close, and reads what it sends until then to nothing. A socket that is closed with bytes
+    /// unread is reset by the system, and the client may then lose the answer: it is refused before all of its body has
+    /// been read, and still sends.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closing = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSING)));
+        // First, because a client that sends without a pause leaves no other turn.
+        if closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut nothing = [0; 8 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut nothing);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -205,6 +228,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        self.poll_closed(cx).map(Ok)
     }
 }

@@ -86,6 +86,8 @@ macro_rules! suite {
                 connections_are_bounded_and_a_place_is_given_back,
                 bodies_in_sum_are_bounded,
                 what_the_parser_refuses_is_a_4xx_and_the_connection_ends,
+                a_client_whose_body_is_not_read_gets_its_answer_and_no_reset,
+                a_client_that_does_not_close_is_not_waited_for,
                 a_smuggled_request_is_not_served,
                 stopping_lets_requests_under_way_end_and_closes_idle_connections,
                 what_does_not_end_is_closed_when_the_time_to_stop_is_over,
