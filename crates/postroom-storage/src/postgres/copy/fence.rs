@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::super::convert::get;
 use super::super::node::recover_beside;
 use super::super::open::OpenError;
-use super::super::pool::bind;
+use super::super::pool::{Bound, bind};
 use super::{Database, said};
 use crate::copy::side::Side;
 use crate::copy::{Error, Role};
@@ -27,7 +27,7 @@ use crate::copy::{Error, Role};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked.
 const EVERY: Duration = Duration::from_millis(50);
-/// How long the lock of an organization is tried: whoever was killed may have to be noticed first.
+/// How long a lock is tried: whoever was killed may have to be noticed first.
 const TRIES: Duration = Duration::from_secs(3);
 
 /// Locks are held by a transaction that does nothing. A machine that is gone is noticed, and upkeep deletes nothing
@@ -90,35 +90,35 @@ const CLOSE_OWN: &str = "insert into moves (org, move, stage) select org, gen_ra
 
 const OPEN_OWN: &str = "delete from moves";
 
-async fn holds(client: &Client, sql: &str) -> Result<bool, Error> {
-    let rows = client.query_typed(sql, &[]).await.map_err(said)?;
-    Ok(get(rows.first().ok_or(Error::Interrupted)?, 0)?)
+/// Takes a lock that lasts as long as the transaction. Whoever has just ended or died still has it for a moment.
+async fn hold(client: &Client, sql: &str, values: &[Bound<'_>], taken: Error) -> Result<(), Error> {
+    let until = Instant::now() + TRIES;
+    loop {
+        let rows = client.query_typed(sql, values).await.map_err(said)?;
+        if get(rows.first().ok_or(Error::Interrupted)?, 0)? {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(taken);
+        }
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 /// Begins a transaction that says that organizations are being moved.
 pub(super) async fn beside(client: &Client) -> Result<(), Error> {
     client.batch_execute(BESIDE).await.map_err(OpenError::from)?;
-    if holds(client, TRY_BESIDE).await? { Ok(()) } else { Err(Error::Busy) }
+    hold(client, TRY_BESIDE, &[], Error::Busy).await
 }
 
 /// That no organization is being moved, as long as the transaction lasts.
 pub(super) async fn alone(client: &Client) -> Result<(), Error> {
-    if holds(client, TRY_ALONE).await? { Ok(()) } else { Err(Error::Busy) }
+    hold(client, TRY_ALONE, &[], Error::Busy).await
 }
 
 /// Keeps an organization from others who would move it.
 pub(super) async fn take(client: &Client, org: i64) -> Result<(), Error> {
-    let until = Instant::now() + TRIES;
-    loop {
-        let rows = client.query_typed(TAKE, bind![org]).await.map_err(said)?;
-        if get(rows.first().ok_or(Error::Interrupted)?, 0)? {
-            return Ok(());
-        }
-        if Instant::now() >= until {
-            return Err(Error::UnderWay);
-        }
-        tokio::time::sleep(EVERY).await;
-    }
+    hold(client, TAKE, bind![org], Error::UnderWay).await
 }
 
 /// Takes the database of an organization for itself, in which nothing is written any more. Nobody lives there; somebody who
