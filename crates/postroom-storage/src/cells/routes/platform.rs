@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 use tracing::{debug, warn};
 
@@ -20,6 +22,8 @@ use crate::{Origin, Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How many cells are asked for figures at the same time: one that is slow does not hold up the others.
+const ASKED: usize = 16;
 
 /// How cells stand, as figures name it.
 const STATES: [&str; 4] = [ASLEEP, OPENING, OPEN, UNAVAILABLE];
@@ -43,9 +47,7 @@ impl Platform for Router {
 
     async fn organization_list(&self, by: SuperAdmin, page: PageRequest) -> Result<Page<Organization>> {
         let mut page = self.shared.platform.organization_list(by, page).await?;
-        for organization in &mut page.data {
-            self.counted(organization).await;
-        }
+        iter(&mut page.data).for_each_concurrent(ASKED, |organization| self.counted(organization)).await;
         Ok(page)
     }
 
@@ -170,8 +172,12 @@ impl Platform for Router {
         }
         // A figure that was shown once stays until it is set again.
         let mut standing = BTreeMap::from(STATES.map(|state| (state, 0_u32)));
-        for place in map.all() {
-            let now = self.figures(place, &mut sums).await;
+        let asked = iter(map.all().cloned()).map(async |place| (figures(&place).await, place));
+        let mut found: Vec<_> = asked.buffer_unordered(ASKED).collect().await;
+        // As if they had been asked one after the other.
+        found.sort_unstable_by_key(|(_, place)| place.cell);
+        for ((now, gauges), place) in found {
+            sums.add(gauges);
             *standing.entry(now).or_default() += 1;
             let is_unavailable = now == UNAVAILABLE;
             if place.was_unavailable.fetch_or(is_unavailable, Ordering::Relaxed) || is_unavailable {
@@ -236,27 +242,25 @@ impl Router {
         }
         Ok(organization)
     }
+}
 
-    /// Adds the figures of one cell; says how it stands.
-    async fn figures(&self, place: &Place, sums: &mut Sums) -> &'static str {
-        match place.standing() {
-            Standing::Asleep => return ASLEEP,
-            Standing::Moving => return OPENING,
-            Standing::Unavailable => return UNAVAILABLE,
-            Standing::Open => {}
-        }
-        let Some(open) = place.opened() else { return ASLEEP };
-        let asked = async {
-            open.platform.health().await?;
-            open.platform.gauges().await
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(gauges)) => {
-                sums.add(gauges);
-                OPEN
-            }
-            _ => UNAVAILABLE,
-        }
+/// How one cell stands, and its figures.
+async fn figures(place: &Place) -> (&'static str, Vec<Gauge>) {
+    let none = |standing| (standing, Vec::new());
+    match place.standing() {
+        Standing::Asleep => return none(ASLEEP),
+        Standing::Moving => return none(OPENING),
+        Standing::Unavailable => return none(UNAVAILABLE),
+        Standing::Open => {}
+    }
+    let Some(open) = place.opened() else { return none(ASLEEP) };
+    let asked = async {
+        open.platform.health().await?;
+        open.platform.gauges().await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(gauges)) => (OPEN, gauges),
+        _ => none(UNAVAILABLE),
     }
 }
 

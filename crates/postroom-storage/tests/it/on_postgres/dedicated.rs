@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use postroom_domain::EventId;
 use postroom_storage::platform::Tenant;
-use postroom_storage::{Error, Storage, TenantUnavailable};
+use postroom_storage::{Error, Storage, SuperAdmin, TenantUnavailable};
 use postroom_testkit::postgres::{APP_ROLE, connect};
 use tokio_postgres::Client;
 
@@ -77,6 +77,37 @@ async fn an_open_database_that_goes_away_is_unavailable_to_its_organization_alon
     }
     admin.batch_execute(&format!("grant connect on database \"{database}\" to {APP_ROLE}")).await.unwrap();
     room.until(async || room.try_send(&acme, "a", None).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_that_say_nothing_hold_up_figures_and_lists_once_and_not_one_after_the_other() {
+    let room = Dedicated::new().await;
+    let mut all = Vec::new();
+    for slug in ["one", "two", "three", "four", "five", "six"] {
+        all.push(room.organization(slug).await);
+    }
+    room.send(&all[5], "a").await;
+    let mut silent = Vec::new();
+    for database in &databases(&room).await[..5] {
+        let client = inside(&room, database).await;
+        client.batch_execute("begin; lock table organizations, usage, exceptions").await.unwrap();
+        silent.push(client);
+    }
+    // Each is waited for for a second: five seconds, one after the other.
+    let bound = Duration::from_secs(3);
+    let begun = Instant::now();
+    let unavailable = standing(&room.storage, "unavailable").await;
+    assert!((unavailable - 5.0).abs() < f64::EPSILON && begun.elapsed() < bound, "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    let (by, page) = (SuperAdmin::by_operator(), crate::support::page(10));
+    let listed = room.storage.platform.organization_list(by, page).await.unwrap().data;
+    assert!(begun.elapsed() < bound, "{:?}", begun.elapsed());
+    let listed: Vec<_> = listed.iter().map(|one| (one.slug.as_str(), one.webhook_count)).collect();
+    assert_eq!(listed, [("six", 1), ("five", 0), ("four", 0), ("three", 0), ("two", 0), ("one", 0)]);
+    for client in silent {
+        client.batch_execute("rollback").await.unwrap();
+    }
+    room.until(async || standing(&room.storage, "open").await > 5.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
