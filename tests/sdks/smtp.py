@@ -5,6 +5,7 @@ each it refuses, as one JSON object a line. It ends when its input does.
   implicit           TLS from the first byte instead of STARTTLS
   user, password     whom it takes mail from; without them from everybody
   refuse             so many mails are put off with 451 first
+  unknown            an address that it says with 550 it does not have
 """
 
 import asyncio
@@ -22,8 +23,16 @@ def tell(what):
 
 
 class Keeper:
-    def __init__(self, refuse):
+    def __init__(self, refuse, unknown):
         self.refuse = refuse
+        self.unknown = unknown
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address == self.unknown:
+            tell({"unknown": address})
+            return "550 5.1.1 no such user\x1b[31m here"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 known"
 
     async def handle_DATA(self, server, session, envelope):
         tls = server.transport.get_extra_info("cipher") is not None
@@ -61,7 +70,7 @@ async def main():
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(asked["certificate"], asked["key"])
     implicit = bool(asked.get("implicit"))
-    keeper = Keeper(asked.get("refuse", 0))
+    keeper = Keeper(asked.get("refuse", 0), asked.get("unknown"))
     options = {"hostname": "localhost", "enable_SMTPUTF8": False}
     if context and not implicit:
         options |= {"tls_context": context, "require_starttls": True}

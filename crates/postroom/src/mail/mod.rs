@@ -1,7 +1,7 @@
 //! The mailer: takes what storage has queued, hands it over, and tries again until its link has ended.
 //!
 //! A mail and the token in it are written in one transaction, so neither is there without the other, and no request waits
-//! for a mail server. Every process with the API's role takes mails; each is taken by one, for 60 seconds. One that was
+//! for a mail server. What the server refuses for good is given up at once. Every process with the API's role takes mails; each is taken by one, for 60 seconds. One that was
 //! handed over just before a crash is sent again, with the same `Message-ID`.
 
 mod render;
@@ -24,7 +24,7 @@ use url::Url;
 use crate::config::{Mail, printable};
 use crate::logging;
 pub use render::link;
-use send::Transport;
+use send::{Refused, Transport};
 
 /// Mails taken, and sent at the same time.
 const TAKE: usize = 8;
@@ -60,7 +60,10 @@ impl Mailer {
         queued: Arc<Notify>,
     ) -> anyhow::Result<Self> {
         metrics::describe_counter!("postroom_mail_failures_total", "Tries to send a mail that failed");
-        metrics::describe_counter!("postroom_mails_given_up_total", "Mails that were not sent before their link ended");
+        metrics::describe_counter!(
+            "postroom_mails_given_up_total",
+            "Mails that the server refused for good, or that were not sent before their link ended"
+        );
         let host = host(public_url);
         let from = match mail {
             Mail::Smtp(smtp) => smtp.from.clone(),
@@ -108,7 +111,7 @@ impl Mailer {
     async fn send(&self, mail: &OutgoingMail) {
         let now = self.clock.now();
         let told = if mail.expires_at <= now {
-            self.give_up(mail).await
+            self.give_up_late(mail).await
         } else {
             match self.hand_over(mail, now).await {
                 Ok(()) => self.platform.mail_done(mail.id).await,
@@ -135,20 +138,30 @@ impl Mailer {
 
     async fn failed(&self, mail: &OutgoingMail, error: &anyhow::Error) -> postroom_storage::Result<()> {
         metrics::counter!("postroom_mail_failures_total").increment(1);
-        self.warn(&format!("a mail can not be sent and is tried again: {}", printable(&format!("{error:#}"))));
+        let reason = printable(&format!("{error:#}"));
+        if error.is::<Refused>() {
+            // Once for each mail: it is tried no more, so nothing else will tell of it.
+            tracing::warn!(mail.id = %mail.id, "a mail is given up: {reason}");
+            return self.give_up(mail).await;
+        }
+        self.warn(&format!("a mail can not be sent and is tried again: {reason}"));
         let tries = usize::try_from(mail.tries).unwrap_or(usize::MAX);
         let wait = WAITS[tries.min(WAITS.len() - 1)];
         let retry_at = self.clock.now() + wait;
         if retry_at >= mail.expires_at {
-            self.give_up(mail).await
+            self.give_up_late(mail).await
         } else {
             self.platform.mail_failed(mail.id, retry_at).await
         }
     }
 
+    async fn give_up_late(&self, mail: &OutgoingMail) -> postroom_storage::Result<()> {
+        self.warn("a mail is given up: its link ends before it could be sent");
+        self.give_up(mail).await
+    }
+
     async fn give_up(&self, mail: &OutgoingMail) -> postroom_storage::Result<()> {
         metrics::counter!("postroom_mails_given_up_total").increment(1);
-        self.warn("a mail is given up: its link ends before it could be sent");
         self.platform.mail_done(mail.id).await
     }
 

@@ -137,6 +137,22 @@ fn a_mail_that_is_put_off_is_sent_again_by_whoever_runs_then() {
 }
 
 #[test]
+fn an_address_that_its_server_does_not_know_is_given_up_at_once_with_the_reason_and_the_next_mail_goes() {
+    let mail_server = MailServer::start(&json!({ "unknown": "ada@example.com" }));
+    let server = start(&format!("smtp://127.0.0.1:{}", mail_server.port));
+    let tenant = server.tenant("Acme", None);
+    invite(&tenant, "ada@example.com");
+    assert_eq!(mail_server.next(), json!({ "unknown": "ada@example.com" }));
+    wait_until("it is given up", || (figure(&server, "postroom_mails_given_up_total") == 1).then_some(()));
+    let log = std::fs::read_to_string(server.place.log()).unwrap();
+    let said = "a mail is given up: the server refuses it for good: permanent error (550): 5.1.1 no such user";
+    assert!(log.contains(said) && !log.contains('\u{1b}'), "{log}");
+    assert!(!log.contains("is tried again") && !log.contains("ada@"), "{log}");
+    invite(&tenant, "bob@example.com");
+    assert_eq!(mail_server.next()["to"], json!(["bob@example.com"]));
+}
+
+#[test]
 fn several_servers_send_each_mail_once() {
     let mail_server = MailServer::start(&json!({}));
     let smtp = format!("smtp://127.0.0.1:{}", mail_server.port);
