@@ -7,6 +7,8 @@
 use postroom_domain::{AuditEntryId, OrganizationId, Timestamp};
 use serde_json::{Map, Value};
 
+use crate::{Actor, Origin, Scope, SuperAdmin};
+
 macro_rules! actions {
     ($($(#[doc = $doc:literal])* $name:ident => $text:literal),* $(,)?) => {
         /// What can be done. Each is named by the kind of thing it is done to and a verb.
@@ -136,7 +138,40 @@ pub struct AuditEntry {
     pub request_id: Option<String>,
 }
 
-/// A caller that was refused.
+/// Who was refused, and from where.
+#[derive(Debug, Clone)]
+pub enum Refused {
+    /// Somebody who acts for an organization: its own chain has the entry.
+    In(Scope),
+    /// A super admin outside of every organization.
+    SuperAdmin(SuperAdmin),
+    /// Somebody who showed no good credential.
+    Nobody(Origin),
+}
+
+impl Refused {
+    /// Who it was.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::In(scope) => scope.actor(),
+            Self::SuperAdmin(proof) => proof.actor(),
+            Self::Nobody(_) => Actor::Nobody,
+        }
+    }
+
+    /// The same, from there.
+    #[must_use]
+    pub fn from(self, origin: Origin) -> Self {
+        match self {
+            Self::In(scope) => Self::In(scope.from(origin)),
+            Self::SuperAdmin(proof) => Self::SuperAdmin(proof.from(origin)),
+            Self::Nobody(_) => Self::Nobody(origin),
+        }
+    }
+}
+
+/// What a caller was refused.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// Method and path of the route, as the program writes it.

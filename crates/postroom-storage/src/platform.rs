@@ -8,8 +8,8 @@ use postroom_domain::{Email, MailId, OrganizationId, Role, Secret, Timestamp, Us
 use crate::api::{
     EndpointView, Idempotency, IdempotencyClaim, NewApiKey, NewEndpoint, Page, PageRequest, StoredAnswer,
 };
-use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
-use crate::{Origin, Result, Scope, SuperAdmin};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal, Refused};
+use crate::{Result, Scope, SuperAdmin};
 
 /// See the [module](self).
 #[async_trait]
@@ -46,13 +46,7 @@ pub trait Platform: Send + Sync {
 
     /// Notes that somebody was refused: in the chain of the organization acted for, or of the installation. Whoever calls
     /// this bounds how often.
-    async fn access_refused(
-        &self,
-        scope: Option<&Scope>,
-        from: &Origin,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Result<()>;
+    async fn access_refused(&self, who: Refused, refusal: Refusal, now: Timestamp) -> Result<()>;
 
     /// Checks the chains of the audit log, all or those of one organization, also in databases of organizations that have
     /// their own.

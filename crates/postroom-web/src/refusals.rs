@@ -5,8 +5,7 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 use postroom_domain::Timestamp;
-use postroom_storage::audit::Refusal;
-use postroom_storage::{Origin, Scope};
+use postroom_storage::audit::{Refusal, Refused};
 
 use crate::app::State;
 use crate::client::owner;
@@ -49,17 +48,19 @@ impl Refusals {
 
 /// Writes down that a request to `route` (method and path) was refused, if that is news. Whoever is refused learns nothing
 /// of whether it could be written.
-pub(crate) async fn note(state: &State, scope: Option<&Scope>, from: &Origin, route: String, problem: &Problem) {
+pub(crate) async fn note(state: &State, who: Refused, route: String, problem: &Problem) {
     let now = state.now();
-    let address = || from.address.map_or_else(String::new, |address| owner(address).to_string());
-    let who = scope.map_or_else(address, |scope| scope.actor().to_string());
+    let name = match &who {
+        Refused::Nobody(from) => from.address.map_or_else(String::new, |address| owner(address).to_string()),
+        Refused::In(_) | Refused::SuperAdmin(_) => who.actor().to_string(),
+    };
     // Too many from an address are too many wherever they were shown.
     let place = if problem.code() == Code::RateLimited { "" } else { &route };
-    if !NOTED.contains(&problem.code()) || !state.refusals.is_news(who, place, now) {
+    if !NOTED.contains(&problem.code()) || !state.refusals.is_news(name, place, now) {
         return;
     }
     let refusal = Refusal { route, code: problem.code().as_str() };
-    if let Err(error) = state.app.storage.platform.access_refused(scope, from, refusal, now).await {
+    if let Err(error) = state.app.storage.platform.access_refused(who, refusal, now).await {
         tracing::warn!(%error, "a refused request could not be written into the audit log");
     }
 }

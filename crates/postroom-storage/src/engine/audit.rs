@@ -17,7 +17,7 @@ use super::ids::Ids;
 use super::packed::to_json;
 use super::vault::Vault;
 use crate::api::{DeliveryView, NewApiKey, PageRequest, Position, Rotation};
-use crate::audit::{Action, AuditEntry, AuditFilter, BrokenLink, ChainReport, Refusal};
+use crate::audit::{Action, AuditEntry, AuditFilter, BrokenLink, ChainReport, Refusal, Refused};
 use crate::platform::Organization;
 use crate::{Actor, Origin, Result, Scope, SuperAdmin};
 
@@ -50,6 +50,16 @@ pub(crate) struct By<'a> {
 impl<'a> From<&'a Scope> for By<'a> {
     fn from(scope: &'a Scope) -> Self {
         Self { org: scope.org, actor: scope.actor, origin: &scope.origin }
+    }
+}
+
+impl<'a> From<&'a Refused> for By<'a> {
+    fn from(who: &'a Refused) -> Self {
+        match who {
+            Refused::In(scope) => scope.into(),
+            Refused::SuperAdmin(proof) => proof.acting_in(INSTALLATION),
+            Refused::Nobody(origin) => By::nobody(origin),
+        }
     }
 }
 

@@ -6,14 +6,14 @@ use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 use super::configuration::idempotency;
 use super::{Mode, Postgres, audit};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
-use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal, Refused};
 use crate::engine::audit::{By, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::platform::{
     Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, SuperAdminView,
     Tenant,
 };
-use crate::{Error, Origin, Platform, Result, Scope, SuperAdmin};
+use crate::{Error, Platform, Result, Scope, SuperAdmin};
 
 #[async_trait]
 impl Platform for Postgres {
@@ -55,16 +55,9 @@ impl Platform for Postgres {
         self.audit_list_of_all(filter, page).await
     }
 
-    async fn access_refused(
-        &self,
-        scope: Option<&Scope>,
-        from: &Origin,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Result<()> {
+    async fn access_refused(&self, who: Refused, refusal: Refusal, now: Timestamp) -> Result<()> {
         let transaction = self.0.pools.platform.begin_unscoped().await?;
-        let by = scope.map_or(By::nobody(from), By::from);
-        let noted = audit::write(&transaction, &self.0.vault, by, refused(&refusal), now).await;
+        let noted = audit::write(&transaction, &self.0.vault, By::from(&who), refused(&refusal), now).await;
         transaction.finish(noted).await
     }
 

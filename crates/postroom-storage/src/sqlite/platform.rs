@@ -10,7 +10,7 @@ use super::reads::{gauges, idempotency};
 use super::writer::Effects;
 use super::{Changed, Sqlite, audit, mails, retention, super_admins};
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
-use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal, Refused};
 use crate::engine::audit::{By, INSTALLATION, refused};
 use crate::engine::idempotency::NOBODY;
 use crate::engine::page;
@@ -19,7 +19,7 @@ use crate::platform::{
     Gauge, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink, SuperAdminView,
     Tenant,
 };
-use crate::{Origin, Platform, Result, Scope, SuperAdmin};
+use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// Reads that are no organization's share one's turns.
 const EVERYBODY: i64 = 0;
@@ -100,17 +100,10 @@ impl Platform for Sqlite {
         self.audit_page(Part::Platform, INSTALLATION, filter, page).await
     }
 
-    async fn access_refused(
-        &self,
-        scope: Option<&Scope>,
-        from: &Origin,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Result<()> {
-        let (vault, scope, from) = (self.0.vault.clone(), scope.cloned(), from.clone());
+    async fn access_refused(&self, who: Refused, refusal: Refusal, now: Timestamp) -> Result<()> {
+        let vault = self.0.vault.clone();
         let note = move |connection: &mut Connection, _: &mut Effects| {
-            let by = scope.as_ref().map_or(By::nobody(&from), By::from);
-            audit::write(connection, &vault, by, refused(&refusal), now)
+            audit::write(connection, &vault, By::from(&who), refused(&refusal), now)
         };
         self.write(Part::Platform, note).await
     }

@@ -8,7 +8,7 @@ use postroom_domain::endpoint::CustomHeader;
 use postroom_domain::event::EventType;
 use postroom_domain::{DeliveryId, Email, Role, Secret};
 use postroom_storage::api::{NewUser, PageRequest, Rotation, SourceChange, TestEvent, UserChange};
-use postroom_storage::audit::{Action, AuditEntry, AuditFilter, Refusal};
+use postroom_storage::audit::{Action, AuditEntry, AuditFilter, Refusal, Refused};
 use postroom_storage::platform::{Isolation, OrganizationChange, Tenant};
 use postroom_storage::receiver::NewEvent;
 use postroom_storage::{Error, Origin, Scope, SuperAdmin};
@@ -157,7 +157,7 @@ async fn acts_of_people<H: Harness>(room: &Room<H>, scope: &Scope) {
     assert_eq!(Value::Object(changed.old_values.unwrap()), json!({"role": "member", "is_active": true}));
     assert_eq!(Value::Object(changed.new_values.unwrap()), json!({"role": "admin", "is_active": false}));
     let refusal = Refusal { route: "GET /v1/users".to_owned(), code: "forbidden" };
-    storage.platform.access_refused(Some(scope), &origin(), refusal, now).await.unwrap();
+    storage.platform.access_refused(Refused::In(scope.clone()), refusal, now).await.unwrap();
 }
 
 /// Actions that need a provider's handshake, or are of no organization.
@@ -244,16 +244,21 @@ pub async fn what_is_of_no_organization_has_a_chain_of_its_own<H: Harness>() {
     let link = platform.super_admin_create(by(), &email, room.now()).await.unwrap();
     let session = room.storage.authorizer.sign_in(&link.token.hash(), &origin(), "", room.now()).await.unwrap();
     let refusal = Refusal { route: "GET /v1/users".to_owned(), code: "credentials_invalid" };
-    platform.access_refused(None, &origin(), refusal, room.now()).await.unwrap();
+    platform.access_refused(Refused::Nobody(origin()), refusal.clone(), room.now()).await.unwrap();
+    platform.access_refused(Refused::SuperAdmin(by()), refusal, room.now()).await.unwrap();
     let found = platform.audit_list(by(), AuditFilter::default(), page(10)).await.unwrap().data;
     let done: Vec<_> = found.iter().rev().map(|entry| (entry.actor.as_str(), entry.action.as_str())).collect();
     let user = session.user.to_string();
-    let expected =
-        [("operator", "super_admin.invited"), (user.as_str(), "user.signed_in"), ("nobody", "access.refused")];
+    let expected = [
+        ("operator", "super_admin.invited"),
+        (user.as_str(), "user.signed_in"),
+        ("nobody", "access.refused"),
+        ("operator", "access.refused"),
+    ];
     assert_eq!(done, expected);
     let reports = platform.audit_verify(by(), None).await.unwrap();
     let own = reports.iter().find(|report| report.organization.is_none()).unwrap();
-    assert_eq!((own.entries, &own.broken), (3, &None));
+    assert_eq!((own.entries, &own.broken), (4, &None));
     assert!(own.head.is_some());
 }
 

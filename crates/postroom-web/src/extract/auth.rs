@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 use postroom_domain::api_key::{KeyHash, KeyScope};
 use postroom_domain::{OrganizationId, Role, SessionId};
+use postroom_storage::audit::Refused;
 use postroom_storage::scope::{KeyCaller, PersonCaller, PersonIs};
 use postroom_storage::{Origin, Scope, SuperAdmin};
 
@@ -115,6 +116,15 @@ fn is_active(person: &PersonCaller) -> bool {
     }
 }
 
+impl From<Caller> for Refused {
+    fn from(caller: Caller) -> Self {
+        match caller.acts() {
+            Acts::In(scope) => Self::In(scope.clone()),
+            Acts::OnPlatform(proof) => Self::SuperAdmin(proof),
+        }
+    }
+}
+
 /// The organization acted for.
 pub(crate) struct InOrganization(pub Scope);
 
@@ -152,22 +162,22 @@ pub(crate) async fn authorize(
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(needed) = permission(request.method(), path) else { return other_method(request.method(), path) };
     let (method, origin) = (request.method(), origin::origin(request.extensions()));
-    let refused = async |scope: Option<&Scope>, problem: Problem| {
-        refusals::note(&state, scope, &origin, format!("{method} {path}"), &problem).await;
+    let refused = async |who: Refused, problem: Problem| {
+        refusals::note(&state, who, format!("{method} {path}"), &problem).await;
         problem
     };
     let address = ClientAddress::of_request(request.extensions());
     let caller = match prove(&state, address, method, request.headers()).await {
         Ok(caller) => caller.from(&origin),
-        Err(Unproven { scope, problem }) => {
-            let scope = scope.map(|scope| scope.from(origin.clone()));
-            let counted = counted(&state, address, refused(scope.as_ref(), problem).await);
+        Err(Unproven { who, problem }) => {
+            let counted = counted(&state, address, refused(who.from(origin.clone()), problem).await);
             let is_too_many = counted.code() == Code::RateLimited;
-            return Err(if is_too_many { refused(None, counted).await } else { counted });
+            let nobody = Refused::Nobody(origin.clone());
+            return Err(if is_too_many { refused(nobody, counted).await } else { counted });
         }
     };
     if let Err(problem) = permit(&caller, needed) {
-        return Err(refused(caller.scope(), problem).await);
+        return Err(refused(caller.into(), problem).await);
     }
     if let Some(organization) = caller.organization() {
         tracing::Span::current().record("organization.id", tracing::field::display(organization));
@@ -222,15 +232,15 @@ fn only(needed: &Permission) -> Problem {
     Problem::new(Code::Forbidden, format!("this may be done by {}", needed.who()))
 }
 
-/// Nobody who may come in; with the organization of a credential that is good, but not for this.
+/// Nobody who may come in, or somebody whose credential is good, but not for this.
 struct Unproven {
-    scope: Option<Scope>,
+    who: Refused,
     problem: Problem,
 }
 
 impl From<Problem> for Unproven {
     fn from(problem: Problem) -> Self {
-        Self { scope: None, problem }
+        Self { who: Refused::Nobody(Origin::default()), problem }
     }
 }
 
@@ -253,7 +263,7 @@ async fn prove(
         // The one credential that a person chose.
         let is_admin = |admin: &AdminToken| state.rates.may_guess(address, state.now()) && admin.is(token.as_bytes());
         if state.app.admin_token.as_ref().is_some_and(is_admin) {
-            return Ok(enter(state, SuperAdmin::by_admin_token(), None, organization).await?);
+            return enter(state, SuperAdmin::by_admin_token(), None, organization).await;
         }
         if let Some(hash) = KeyHash::of(token) {
             let caller = state.app.storage.authorizer.key_find(&hash, state.now()).await?.ok_or_else(invalid)?;
@@ -264,7 +274,7 @@ async fn prove(
     let found = signed_in(state, credential).await?;
     let session = found.session;
     match found.who {
-        PersonIs::SuperAdmin(proof) => Ok(enter(state, proof, Some(session), organization).await?),
+        PersonIs::SuperAdmin(proof) => enter(state, proof, Some(session), organization).await,
         PersonIs::Of { scope, role, organization_active } => {
             check_organization(&scope, organization_active, organization)?;
             Ok(Caller::Person(Person { scope, role, session }))
@@ -288,11 +298,13 @@ async fn enter(
     proof: SuperAdmin,
     session: Option<SessionId>,
     organization: Option<&str>,
-) -> Answer<Caller> {
+) -> Result<Caller, Unproven> {
     let Some(named) = organization else { return Ok(Caller::SuperAdmin(proof, None, session)) };
     let scope = state.app.storage.authorizer.organization_enter(proof.clone(), named).await?;
-    let scope = scope.ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
-    Ok(Caller::SuperAdmin(proof, Some(scope), session))
+    if scope.is_none() {
+        return Err(Unproven { who: Refused::SuperAdmin(proof), problem: Problem::of(Code::OrganizationNotFound) });
+    }
+    Ok(Caller::SuperAdmin(proof, scope, session))
 }
 
 /// Whoever belongs to an organization names no other, and does nothing while it is switched off.
@@ -303,7 +315,7 @@ fn check_organization(scope: &Scope, is_active: bool, named: Option<&str>) -> Re
         _ if !is_active => Code::OrganizationInactive,
         _ => return Ok(()),
     };
-    Err(Unproven { scope: Some(scope.clone()), problem: Problem::of(code) })
+    Err(Unproven { who: Refused::In(scope.clone()), problem: Problem::of(code) })
 }
 
 fn named_organization(headers: &HeaderMap) -> Answer<Option<&str>> {
@@ -312,5 +324,6 @@ fn named_organization(headers: &HeaderMap) -> Answer<Option<&str>> {
     if all.next().is_some() {
         return Err(Problem::new(Code::InvalidRequest, "send the header Postroom-Organization once"));
     }
-    one.to_str().map(Some).map_err(|_| Problem::of(Code::OrganizationNotFound))
+    // What is no text is no organization's name, as is nothing: that is found out when it is known who asks.
+    Ok(Some(one.to_str().unwrap_or_default()))
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, header};
 use postroom_domain::{Email, OrganizationId, Role, SignInToken, Timestamp, UserId};
+use postroom_storage::audit::Refused;
 use postroom_storage::authorizer::SignedIn;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -122,7 +123,8 @@ async fn verify_link(
         Ok(Some(session)) => session,
         Ok(None) | Err(postroom_storage::Error::NotFound { .. }) => {
             let problem = invalid();
-            refusals::note(&state, None, &origin, "POST /api/auth/verify-magic-link".to_owned(), &problem).await;
+            let route = "POST /api/auth/verify-magic-link".to_owned();
+            refusals::note(&state, Refused::Nobody(origin), route, &problem).await;
             return Err(problem);
         }
         Err(error) => return Err(error.into()),

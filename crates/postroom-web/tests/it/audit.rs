@@ -206,6 +206,25 @@ pub async fn a_view_of_a_secret_and_refusals_are_in_the_log(engine: Engine) {
     assert!(refused[0]["actor"].as_str().unwrap().starts_with("key_") && refused[0]["address"] == "127.0.0.1");
 }
 
+pub async fn a_super_admin_who_names_no_organization_that_exists_is_known_in_the_log(engine: Engine) {
+    let room = Room::start(engine).await;
+    let root = room.super_admin("root@example.com").await;
+    for (token, actor) in [(ADMIN, "super_admin"), (root.token.as_str(), root.id.as_str())] {
+        for name in [&b"nowhere"[..], b"\xff"] {
+            let strange = room.get("/v1/events").bearer(token).header("postroom-organization", name).send().await;
+            assert_eq!(strange.verdict(), "404 organization_not_found");
+        }
+        assert_eq!(room.get("/v1/events").bearer(token).send().await.verdict(), "400 organization_required");
+        let query = format!("/v1/audit-logs?action=access.refused&actor={actor}");
+        let noted = room.get(&query).bearer(ADMIN).send().await.json();
+        let said = json!({"route": "GET /v1/events", "code": "organization_not_found"});
+        assert_eq!((noted["data"].as_array().unwrap().len(), &noted["data"][0]["new_values"]), (1, &said));
+        assert_eq!(noted["data"][0]["address"], "127.0.0.1");
+    }
+    let nobodys = room.get("/v1/audit-logs?actor=nobody").bearer(ADMIN).send().await.json();
+    assert_eq!(nobodys["data"], json!([]));
+}
+
 pub async fn the_log_is_read_by_admins_of_its_organization_in_pages(engine: Engine) {
     let room = Room::start(engine).await;
     let (acme, other) = (room.tenant("Acme").await, room.tenant("Other").await);

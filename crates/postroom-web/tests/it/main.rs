@@ -53,6 +53,7 @@ macro_rules! suite {
             audit: [
                 every_route_that_writes_leaves_an_entry,
                 a_view_of_a_secret_and_refusals_are_in_the_log,
+                a_super_admin_who_names_no_organization_that_exists_is_known_in_the_log,
                 the_log_is_read_by_admins_of_its_organization_in_pages,
             ],
             bad_api: [

@@ -11,14 +11,14 @@ use postroom_domain::{Email, MailId, OrganizationId, Timestamp};
 use tracing::{debug, warn};
 
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
-use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal};
+use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal, Refused};
 use crate::cells::Router;
 use crate::cells::place::{Place, Standing};
 use crate::platform::{
     Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink,
     SuperAdminView, Tenant,
 };
-use crate::{Origin, Platform, Result, Scope, SuperAdmin};
+use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -85,14 +85,8 @@ impl Platform for Router {
         self.shared.platform.audit_list(by, filter, page).await
     }
 
-    async fn access_refused(
-        &self,
-        scope: Option<&Scope>,
-        from: &Origin,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Result<()> {
-        self.shared.platform.access_refused(scope, from, refusal, now).await
+    async fn access_refused(&self, who: Refused, refusal: Refusal, now: Timestamp) -> Result<()> {
+        self.shared.platform.access_refused(who, refusal, now).await
     }
 
     async fn audit_verify(&self, by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>> {
