@@ -52,7 +52,7 @@ pub(super) const GRANTS: &[Grant] = &[
     grant(Receiver, "rejections").read(&["org", "id", "source", "received_at", "body"]).insert().delete(),
     grant(Receiver, "moves").read(&["org", "stage"]),
     grant(Worker, "organizations").read(&["org", "id", "is_active"]),
-    grant(Worker, "endpoints").read(ALL).update(&["version", "disabled_reason", "disabled_at", "updated_at"]),
+    grant(Worker, "endpoints").read(ALL),
     grant(Worker, "endpoint_secrets").read(ALL),
     grant(Worker, "revisions").read(ALL).insert().update(&["tx"]),
     grant(Worker, "tenants").read(&["org_id", "awake", "wakes"]).update(&["wakes"]),

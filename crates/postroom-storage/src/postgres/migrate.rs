@@ -55,6 +55,7 @@ const MIGRATIONS: &[Migration] = &migrations![
     "0008_moving" compatible from 7,
     "0009_guard" compatible from 7,
     "0010_moves" compatible from 10,
+    "0011_worker" compatible from 10,
 ];
 
 /// The version this program works with: the number of its migrations.

@@ -22,9 +22,10 @@ const ALL: [&str; NEWEST] = [
     "0008_moving",
     "0009_guard",
     "0010_moves",
+    "0011_worker",
 ];
 /// How many there are.
-pub(super) const NEWEST: usize = 10;
+pub(super) const NEWEST: usize = 11;
 /// The schema of a program to come.
 pub(super) const NEWER: i32 = NEWEST as i32 + 1;
 /// How many there are before that which makes the parts.
