@@ -21,7 +21,7 @@ use postroom_domain::{Secret, Timestamp};
 
 pub use self::compare::Difference;
 pub(crate) use self::moving::{Arrival, Cell, Found, Home, Placed};
-pub use self::moving::{Dedicated, Installation, Logins, dedicated, move_to};
+pub use self::moving::{Dedicated, Installation, Logins, PATIENCE, dedicated, move_to};
 use self::progress::{Finished, Progress, identity};
 use self::side::{FINISHED, Side, UNFINISHED};
 use self::table::{TABLES, Table, Value};

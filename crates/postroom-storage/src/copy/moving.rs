@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_domain::keyring::Keyring;
@@ -45,7 +46,12 @@ pub struct Logins {
     pub url: Secret,
     /// Logins of parts that have one of their own.
     pub part_urls: HashMap<Part, Secret>,
+    /// How long servers are waited for to let go of an organization: [`PATIENCE`], but for tests.
+    pub patience: Duration,
 }
+
+/// How long servers are waited for to let go of an organization: an attempt may last, and a lease has to end.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Stays in the shared database when an organization leaves it, as do its API keys and people.
 const STAYS: &[&str] = &["audit_logs"];

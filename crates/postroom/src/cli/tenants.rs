@@ -81,6 +81,7 @@ fn installation(config: &Config) -> Installation {
             owner: database.owning_url().clone(),
             url: database.url.clone(),
             part_urls: database.part_urls.clone(),
+            patience: copy::PATIENCE,
         }),
     }
 }

@@ -23,8 +23,6 @@ use super::{Database, said};
 use crate::copy::side::Side;
 use crate::copy::{Error, Role};
 
-/// How long nodes are waited for: an attempt may last, and a lease has to end.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked.
 const EVERY: Duration = Duration::from_millis(50);
 /// How long a lock is tried: whoever was killed may have to be noticed first.
@@ -123,8 +121,8 @@ pub(super) async fn take(client: &Client, org: i64) -> Result<(), Error> {
 
 /// Takes the database of an organization for itself, in which nothing is written any more. Nobody lives there; somebody who
 /// died there is thought alive for a time.
-pub(super) async fn own(way: &Secret) -> Result<Box<dyn Side>, Error> {
-    let until = Instant::now() + PATIENCE;
+pub(super) async fn own(way: &Secret, patience: Duration) -> Result<Box<dyn Side>, Error> {
+    let until = Instant::now() + patience;
     let own = loop {
         match Database::open(way, Role::Source).await {
             Err(Error::Running { .. }) if Instant::now() < until => tokio::time::sleep(EVERY).await,
@@ -171,7 +169,7 @@ impl Database {
         let row = rows.first().ok_or(Error::Interrupted)?;
         let (id, mut is_sealed): (Uuid, bool) = (get(row, 0)?, get(row, 1)?);
         self.moving.get_or_init(|| (org, id));
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.logins()?.patience;
         self.let_go(until, now).await?;
         while !is_sealed {
             self.stage("fenced").await?;
@@ -195,7 +193,7 @@ impl Database {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(Error::NotLetGo { nodes, seconds: PATIENCE.as_secs() });
+                return Err(Error::NotLetGo { nodes, seconds: self.logins()?.patience.as_secs() });
             }
             tokio::time::sleep(EVERY).await;
         }

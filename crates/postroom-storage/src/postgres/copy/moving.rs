@@ -113,7 +113,7 @@ impl Database {
         rows.iter().map(dedicated).collect()
     }
 
-    fn logins(&self) -> Result<&Logins, Error> {
+    pub(super) fn logins(&self) -> Result<&Logins, Error> {
         Ok(self.logins.as_ref().ok_or_else(|| broken("there are no logins to move with"))?)
     }
 
@@ -180,7 +180,11 @@ impl Home for Database {
         for advice in done.advice {
             tracing::warn!(database = %cell.database, "{advice}");
         }
-        if role == Role::Source { fence::own(&way).await } else { Ok(Box::new(Self::open(&way, role).await?)) }
+        if role == Role::Source {
+            fence::own(&way, logins.patience).await
+        } else {
+            Ok(Box::new(Self::open(&way, role).await?))
+        }
     }
 
     async fn remove(&self, cell: &Cell) -> Result<(), Error> {

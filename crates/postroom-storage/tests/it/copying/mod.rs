@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use postroom_domain::keyring::Keyring;
 use postroom_domain::{Secret, Timestamp};
 use postroom_storage::Storage;
-use postroom_storage::copy::{self, Doing, Error, Installation, Logins, Mode, Place, Report, Step};
+use postroom_storage::copy::{self, Doing, Error, Installation, Logins, Mode, PATIENCE, Place, Report, Step};
 use postroom_testkit::postgres::connect;
 
 use self::life::{Life, all_of_it};
@@ -59,7 +59,7 @@ impl Side for Postgres {
     fn installation(&self) -> Installation {
         let (owner, url) = (self.database.owner_url(), self.database.app_url());
         let (owner, url) = (Secret::from(owner.as_str()), Secret::from(url.as_str()));
-        Installation::Postgres(Logins { owner, url, part_urls: HashMap::new() })
+        Installation::Postgres(Logins { owner, url, part_urls: HashMap::new(), patience: PATIENCE })
     }
 
     async fn bury(&self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postroom_domain::Secret;
 use postroom_domain::keyring::Keyring;
-use postroom_storage::copy::{Error, Report, dedicated, move_to};
+use postroom_storage::copy::{Error, Installation, Report, dedicated, move_to};
 use postroom_storage::platform::{Isolation, OrganizationChange, Tenant};
 use postroom_storage::worker::{Due, EndpointKey, Transition};
 use postroom_storage::{Error as Refused, Storage, SuperAdmin};
@@ -96,6 +96,65 @@ async fn nodes_end_what_is_under_way_and_write_down_what_they_hold_before_an_org
             }
         }
         room.until(async || waits().await.is_empty()).await;
+    }
+    drop((second, second_lanes));
+}
+
+/// Moves, and waits for nobody for longer than a second.
+async fn moved_at_once(room: &Room<Postgres>, slug: &str, to: Isolation) -> Result<Report, Error> {
+    let Installation::Postgres(mut logins) = room.harness.installation() else { panic!("another engine") };
+    logins.patience = Duration::from_secs(1);
+    let (place, keys) = (Installation::Postgres(logins), Keyring::parse(&room.keys).unwrap());
+    move_to(&place, slug, to, &keys, room.now(), &mut |_| {}).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_a_node_does_not_let_go_of_goes_on_where_it_is_with_all_it_has() {
+    let room = Room::<Postgres>::new().await;
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let (second, second_lanes) = another_node(&room).await;
+    let mut sent = HashSet::new();
+    for to in [Isolation::Dedicated, Isolation::Shared] {
+        sent.insert(room.send(&acme, "a").await.id);
+        let (under_way, endpoint) = room.handed_over().pop().unwrap();
+        sent.insert(second.receiver.event_record(new_event(&acme, "a", None, room.now())).await.unwrap().id);
+        room.lanes.busy.lock().push(under_way.organization);
+        let kept = moved_at_once(&room, "acme", to).await.unwrap_err();
+        assert!(matches!(&kept, Error::NotLetGo { nodes, seconds: 1 } if nodes == &[1]), "{kept:?}");
+        let said = kept.to_string();
+        assert!(said.contains("nodes 1 have not let go of the organization in 1 s, so it was not moved"), "{said}");
+
+        // It is where it was, on both nodes, and what is under way ends there.
+        let own = dedicated(&room.harness.installation()).await.unwrap().len();
+        assert_eq!(own, usize::from(to == Isolation::Shared));
+        for storage in [&room.storage, &second] {
+            room.until(async || storage.api.endpoint_list(&acme.scope, crate::support::page(1)).await.is_ok()).await;
+            sent.insert(storage.receiver.event_record(new_event(&acme, "a", None, room.now())).await.unwrap().id);
+        }
+        let done = settlement(under_way.id, under_way.delivery(endpoint), 1, 200, Transition::Done, room.now());
+        room.storage.worker.attempt_settle(done).await.unwrap();
+        sent.remove(&under_way.id);
+        room.lanes.busy.lock().clear();
+
+        assert!(moved(&room.harness, "acme", to, &room.keys, room.now()).await.unwrap().differences.is_empty());
+        for storage in [&room.storage, &second] {
+            room.until(async || storage.api.endpoint_list(&acme.scope, crate::support::page(1)).await.is_ok()).await;
+        }
+        let waits = async || {
+            let far = room.now() + Duration::from_secs(3600);
+            let mut waiting = room.waiting().await;
+            for (endpoint, _) in second.worker.pending_heads(None, 100).await.unwrap() {
+                waiting.extend(second.worker.pending_due(endpoint, far, 100, usize::MAX).await.unwrap());
+            }
+            waiting.into_iter().filter(|due| due.event.event_type == "a").collect::<Vec<_>>()
+        };
+        room.until(async || {
+            let waiting = waits().await;
+            let known: HashSet<_> = waiting.iter().map(|due| due.event.id).collect();
+            known == sent && waiting.iter().all(|due| is_there(due) == (to == Isolation::Dedicated))
+        })
+        .await;
     }
     drop((second, second_lanes));
 }
