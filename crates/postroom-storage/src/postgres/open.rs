@@ -132,9 +132,9 @@ pub enum OpenError {
         /// Which login.
         login: String,
     },
-    /// The login of a migration lacks a right.
+    /// The login of a migration, a copy or a move lacks a right.
     #[error(
-        "the login given may not migrate this database: {0}; put the login that owns the database and may make roles \
+        "the login given lacks a right in this database: {0}; put the login that owns the database and may make roles \
          (alter database ... owner to ...; alter role ... createrole) into POSTROOM_MIGRATE_DATABASE_URL"
     )]
     NotAllowed(String),

@@ -227,7 +227,7 @@ pub(in crate::sqlite) fn put(connection: &Connection, copy: &OrganizationCopy) -
     let there =
         rows::all(connection, ALL_THERE, &[], |row| Ok((row.get(0)?, OrganizationId::from_bytes(row.get(1)?))))?;
     if there.iter().any(|row| *row != (copy.org, copy.id)) {
-        return Err(broken("it is the database of another organization"));
+        return Err(broken("it is the database of another organization: put the right file in its place"));
     }
     let sql = if there.is_empty() { INSERT_COPY } else { UPDATE_COPY };
     let put = connection.prepare_cached(sql)?.execute(params![
