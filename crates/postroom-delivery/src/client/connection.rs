@@ -109,7 +109,9 @@ impl Connection {
         answer: &mut Option<Answer>,
     ) -> Result<(), ExchangeError> {
         let Self { sender, driver, used } = self;
-        drive(driver, poll_fn(|cx| sender.poll_ready(cx))).await?;
+        if !sender.is_ready() {
+            drive(driver, poll_fn(|cx| sender.poll_ready(cx))).await?;
+        }
         let sent = sender.send_request(request);
         let (head, mut body) = drive(driver, sent).await?.into_parts();
         let answer = answer.insert(Answer { head, body: BytesMut::new() });
@@ -138,10 +140,14 @@ impl Connection {
     }
 }
 
-/// Polls a future and the connection that it depends on.
+/// Polls a future and the connection that it depends on. What is there already needs no look at the connection, and what
+/// is asked for is known to the connection before it is polled: otherwise it would wake this task for it.
 async fn drive<F: Future>(driver: &mut Option<Pin<Box<Driver>>>, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
         poll_driver(driver, cx);
         future.as_mut().poll(cx)
     })
