@@ -182,14 +182,14 @@ impl Office {
         let delivery_id = DeliveryId { event: tried.event, endpoint_number: endpoint.number, run: tried.delivery.run };
         tell(endpoint, delivery_id, number, &report, next, now);
         let gone = report.outcome == Outcome::Gone;
-        let attempt = Attempt {
+        let attempt = Arc::new(Attempt {
             id,
             number,
             url: endpoint.settings.url.as_str().to_owned(),
             response: report.response,
             error: report.error,
             duration: report.duration,
-        };
+        });
         let settlement = || Settlement {
             delivery: tried.delivery,
             delivery_id,

@@ -225,7 +225,7 @@ fn success(event: &StoredEvent, endpoint: EndpointKey, now: Timestamp) -> Settle
     Settlement {
         delivery: event.delivery(endpoint),
         delivery_id: DeliveryId { event: event.id, endpoint_number: 1, run: 0 },
-        attempt: Attempt {
+        attempt: Arc::new(Attempt {
             id: AttemptId::new(now),
             number: 1,
             url: "http://127.0.0.1:9/hook".to_owned(),
@@ -236,7 +236,7 @@ fn success(event: &StoredEvent, endpoint: EndpointKey, now: Timestamp) -> Settle
             }),
             error: None,
             duration: Duration::from_millis(3),
-        },
+        }),
         attempts_of_schedule: 1,
         next: Transition::Done,
     }

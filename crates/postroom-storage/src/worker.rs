@@ -167,8 +167,8 @@ pub struct Settlement {
     pub delivery: DeliveryKey,
     /// The id endpoints and people see.
     pub delivery_id: DeliveryId,
-    /// What is appended to the log.
-    pub attempt: Attempt,
+    /// What is appended to the log. Shared, because it is asked for again until it is stored.
+    pub attempt: Arc<Attempt>,
     /// Attempts of the schedule used up by now, this one included if it counts.
     pub attempts_of_schedule: u32,
     /// What follows.

@@ -45,7 +45,7 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 pub struct Recorded {
     pub delivery: DeliveryId,
-    pub attempt: Attempt,
+    pub attempt: Arc<Attempt>,
     pub next: Transition,
 }
 

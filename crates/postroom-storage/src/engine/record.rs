@@ -1,5 +1,7 @@
 //! What is asked of an engine's log: an event to append, and what became of a delivery.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use postroom_domain::Timestamp;
 use postroom_domain::event::{EventType, ExternalId};
@@ -70,7 +72,7 @@ pub(crate) struct Settle {
     pub(crate) delivery: DeliveryKey,
     pub(crate) org: i64,
     /// The attempt and its response headers as stored.
-    pub(crate) attempt: Option<(Attempt, Option<Vec<u8>>)>,
+    pub(crate) attempt: Option<(Arc<Attempt>, Option<Vec<u8>>)>,
     /// Attempts so far.
     pub(crate) attempts: u32,
     /// Attempts of the schedule so far; none leaves the number as it is.

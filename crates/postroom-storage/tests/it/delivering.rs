@@ -1,5 +1,6 @@
 //! Every delivery ends: settlements, exceptions, the watermark, and what a restart finds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_domain::delivery::DeadReason;
@@ -99,7 +100,7 @@ pub async fn an_attempt_that_our_shutdown_broke_off_leaves_the_delivery_to_be_ma
     let event = room.send(&acme, "a").await.id;
     let (stored, endpoint) = room.handed_over().remove(0);
     let mut broken_off = settlement(event, stored.delivery(endpoint), 1, 200, Transition::Wait(room.now()), room.now());
-    broken_off.attempt.response = None;
+    Arc::make_mut(&mut broken_off.attempt).response = None;
     broken_off.attempts_of_schedule = 0;
     room.storage.worker.attempt_settle(broken_off).await.unwrap();
     let room = room.restart().await;

@@ -532,7 +532,7 @@ pub fn settlement(
     Settlement {
         delivery,
         delivery_id: DeliveryId { event, endpoint_number: 1, run: delivery.run },
-        attempt: Attempt {
+        attempt: Arc::new(Attempt {
             id: AttemptId::new(now),
             number,
             url: "https://example.com/hook".to_owned(),
@@ -543,7 +543,7 @@ pub fn settlement(
             }),
             error: None::<AttemptError>,
             duration: Duration::from_millis(12),
-        },
+        }),
         attempts_of_schedule: number,
         next,
     }

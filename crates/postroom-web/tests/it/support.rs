@@ -380,7 +380,7 @@ impl Room {
                 let settlement = Settlement {
                     delivery,
                     delivery_id: DeliveryId { event: event.id, endpoint_number: endpoint.number, run: delivery.run },
-                    attempt,
+                    attempt: Arc::new(attempt),
                     attempts_of_schedule: 1,
                     next,
                 };

@@ -347,7 +347,7 @@ impl Lane {
         }
     }
 
-    async fn write(&mut self, values: &Values, now: Timestamp) -> Result<(), Fault> {
+    async fn write(&mut self, values: &Values<'_>, now: Timestamp) -> Result<(), Fault> {
         self.used = Instant::now();
         if self.line.as_ref().is_none_or(Line::is_gone) {
             if self.down_until.is_some_and(|until| Instant::now() < until) {
@@ -373,7 +373,7 @@ impl Lane {
 
 /// The columns of all three tables.
 #[derive(Default)]
-struct Values {
+struct Values<'a> {
     attempts: Keys,
     ids: Vec<Uuid>,
     numbers: Vec<i32>,
@@ -381,9 +381,9 @@ struct Values {
     statuses: Vec<Option<i16>>,
     errors: Vec<Option<&'static str>>,
     durations: Vec<i64>,
-    urls: Vec<String>,
-    response_headers: Vec<Option<Vec<u8>>>,
-    response_bodies: Vec<Option<Vec<u8>>>,
+    urls: Vec<&'a str>,
+    response_headers: Vec<Option<&'a [u8]>>,
+    response_bodies: Vec<Option<&'a [u8]>>,
     ended: Keys,
     moved: Keys,
     states: Vec<&'static str>,
@@ -414,8 +414,8 @@ impl Keys {
     }
 }
 
-impl Values {
-    fn add(&mut self, settle: &Settle, in_memory: bool, now: Timestamp) {
+impl<'a> Values<'a> {
+    fn add(&mut self, settle: &'a Settle, in_memory: bool, now: Timestamp) {
         self.append(settle);
         let (state, due_at, reason) = match settle.next {
             // What is only in memory has no row to be deleted.
@@ -433,7 +433,7 @@ impl Values {
         self.in_memory.push(in_memory);
     }
 
-    fn append(&mut self, settle: &Settle) {
+    fn append(&mut self, settle: &'a Settle) {
         let Some((attempt, headers)) = &settle.attempt else { return };
         self.attempts.push(settle.org, settle.delivery);
         self.ids.push(Uuid::from_bytes(attempt.id.to_bytes()));
@@ -443,9 +443,9 @@ impl Values {
         self.statuses.push(attempt.response.as_ref().map(status));
         self.errors.push(attempt.error.map(AttemptError::as_str));
         self.durations.push(i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX));
-        self.urls.push(attempt.url.clone());
-        self.response_headers.push(headers.clone());
-        self.response_bodies.push(attempt.response.as_ref().map(|response| response.body.to_vec()));
+        self.urls.push(&attempt.url);
+        self.response_headers.push(headers.as_deref());
+        self.response_bodies.push(attempt.response.as_ref().map(|response| &*response.body));
     }
 
     fn park(&mut self, taken: Taken, until: Timestamp) {
