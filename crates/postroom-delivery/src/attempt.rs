@@ -103,7 +103,11 @@ fn meaning(answer: &Answer, now: Timestamp) -> Outcome {
 }
 
 fn kept(answer: Answer) -> Response {
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    // Nearly all are UTF-8, and that is soon seen; where one is not takes longer to find.
+    let text = |value: &http::HeaderValue| {
+        let text = String::from_utf8(value.as_bytes().to_vec());
+        text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    };
     Response {
         status: answer.head.status.as_u16(),
         headers: answer.head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),

@@ -40,6 +40,9 @@ impl EventType {
     /// The nearest valid event type to what a provider wrote: it is not ours to refuse a provider's name.
     #[must_use]
     pub fn from_provider(text: &str) -> Self {
+        if let Ok(valid) = Self::parse(text) {
+            return valid;
+        }
         let clean: String = text
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '/' | '.') { c } else { '_' })

@@ -90,7 +90,7 @@ impl Signer {
     /// in seconds.
     #[must_use]
     pub fn signature_header(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let before = format!("{id}.{timestamp}.");
+        let before = [id, ".", &timestamp.to_string(), "."].concat();
         let mut header = String::with_capacity(self.0.len() * 96);
         for key in &self.0 {
             if !header.is_empty() {

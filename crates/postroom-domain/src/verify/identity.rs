@@ -134,7 +134,8 @@ impl Choice {
     /// The value of a request. `mixed` stands for a value in which the items of a list do not agree.
     pub fn of(&self, values: &Values<'_>, joint: &str, mixed: Option<&str>) -> Option<String> {
         self.0.iter().find_map(|group| {
-            let mut text = String::new();
+            // Room for nearly every one, so that it does not grow word by word.
+            let mut text = String::with_capacity(64);
             for (index, field) in group.iter().enumerate() {
                 let part = values.get(*field)?;
                 text.push_str(if index == 0 { "" } else { joint });

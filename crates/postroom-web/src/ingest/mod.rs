@@ -144,7 +144,7 @@ impl Arrived {
 
     /// What checking comes to, with the key that the request names if it names one.
     async fn outcome(&mut self, state: &Web, verifier: &Verifier) -> Answer<Outcome> {
-        let url = format!("{}{}", state.app.public_url, self.path());
+        let url = [&*state.app.public_url, self.path()].concat();
         let Parts { method, headers, .. } = &self.parts;
         let request = verify::Request { method: method.as_str(), url: &url, headers, body: &self.body };
         match state.keys.verify(verifier, &request, self.received_at, || state.now()).await {
@@ -250,5 +250,8 @@ pub(crate) fn forwarded(verifier: &Verifier, headers: &HeaderMap) -> Vec<(String
 }
 
 fn owned((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
-    (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    // Nearly all are UTF-8, and that is soon seen; where one is not takes longer to find.
+    let text = String::from_utf8(value.as_bytes().to_vec());
+    let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    (name.as_str().to_owned(), text)
 }
