@@ -191,6 +191,7 @@ pub async fn open(options: Options) -> Result<Storage, OpenError> {
         );
     }
     let tenants = engine.tenants(None).await?.unwrap_or_default();
+    cells::warn_of_other_servers(&tenants.rows, &engine.0.options.url);
     let (shared, registry) = (engine.storage(), Arc::new(engine));
     Ok(router::open(router::Settings { shared, registry, tenants, handoff, clock, delivers }))
 }

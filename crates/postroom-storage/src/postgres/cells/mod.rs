@@ -44,6 +44,23 @@ pub(super) async fn check_owner(platform: &Pool, tenant: &TenantRow) -> Result<(
     Err(OpenError::NotItsCell { database: tenant.database.clone(), organization: tenant.organization, because })
 }
 
+/// Says so where databases of organizations are on other servers than the shared one: they may have been put there, and a
+/// restored registry names those of the installation that it is a copy of.
+pub(super) fn warn_of_other_servers(tenants: &[TenantRow], shared: &Secret) {
+    let is_elsewhere = |tenant: &&TenantRow| {
+        let place = Place::read(&tenant.url, &tenant.database);
+        place.and_then(|place| place.is_beside(shared)).is_ok_and(|is_beside| !is_beside)
+    };
+    let elsewhere = tenants.iter().filter(is_elsewhere).count();
+    if elsewhere > 0 {
+        tracing::warn!(
+            elsewhere,
+            "databases of {elsewhere} organizations are on other servers than POSTROOM_DATABASE_URL names: if this database \
+             was restored from a backup or has moved, stop, and change tenants.url first (docs/postgresql.md, Backup and restore)"
+        );
+    }
+}
+
 impl Postgres {
     /// How a database of one organization is opened.
     fn cell_options(&self, tenant: &TenantRow, handoff: Arc<dyn Handoff>) -> Result<Options, OpenError> {

@@ -62,10 +62,15 @@ impl Place {
         &self.database
     }
 
+    /// Whether it is on the servers of the shared one.
+    pub(in crate::postgres) fn is_beside(&self, shared: &Secret) -> Result<bool, OpenError> {
+        Ok(Url::split(shared)?.hosts == self.hosts)
+    }
+
     /// The way there for a login that was given for the database `shared`.
     pub(in crate::postgres) fn way(&self, login: &Secret, shared: &Secret) -> Result<Secret, OpenError> {
         let url = Url::split(login)?;
-        let hosts = if Url::split(shared)?.hosts == self.hosts { url.hosts } else { &self.hosts };
+        let hosts = if self.is_beside(shared)? { url.hosts } else { &self.hosts };
         let text = format!("{}://{}@{hosts}/{}{}", url.scheme, url.user, percent(&self.database), url.parameters);
         Ok(Secret::from(text))
     }

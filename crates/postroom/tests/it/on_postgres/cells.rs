@@ -226,6 +226,15 @@ fn a_database_of_another_version_waits_for_its_migrations_and_so_does_what_is_to
     suffers_alone(&server, &acme, &[&others(&server)], "newer");
     run(&acme.admin_url(&place), "delete from migrations where name = 'newer'");
     is_mended(&server, &acme, &there, "as it was");
+
+    let says_so =
+        || std::fs::read_to_string(place.log()).unwrap().contains("databases of 1 organizations are on other");
+    assert_eq!((server.terminate(), says_so()), (0, false));
+    let elsewhere = "update tenants set url = replace(url, '127.0.0.1', 'localhost')";
+    run(&place.database().admin_url(), elsewhere);
+    server.restart(&[]);
+    assert!(says_so(), "as far as the registry tells, it is on another server");
+    is_delivered(&server, &acme, &there);
 }
 
 #[test]
