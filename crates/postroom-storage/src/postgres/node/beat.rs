@@ -21,6 +21,9 @@ const MARK_EVERY: Duration = Duration::from_millis(400);
 const BEATS: u32 = 5;
 /// Nobody else is thought dead in this part of a lease after this node was out of touch itself.
 const GRACE: u32 = 3;
+/// What the dead have left is looked for before a node begins; a start waits for that so long. Where much was accepted
+/// since, or many have died, it goes on beside everything else.
+const RECOVERY_FIRST: Duration = Duration::from_secs(5);
 /// How often it is looked which organizations have too many waiting deliveries; less often if that takes long.
 const CENSUS_EVERY: Duration = Duration::from_secs(10);
 /// At most this part of the time goes into it.
@@ -84,14 +87,18 @@ impl Node {
         self.bury().await?;
         self.beat().await?;
         let node = self.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                // Apart from each other: the lease has to be renewed also while a recovery takes long.
-                _never = async { tokio::join!(node.live(), node.look_after(), node.poke()) } => {}
-            }
-        });
-        self.recover_all().await
+        // Apart from each other: the lease has to be renewed also while a recovery takes long.
+        let beating = async move { tokio::join!(node.live(), node.look_after(), node.poke()) };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(beating));
+        let node = self.clone();
+        let recovering = async move { node.recover_all().await };
+        let recovering = tokio::spawn(stop.run_until_cancelled_owned(recovering));
+        match tokio::time::timeout(RECOVERY_FIRST, recovering).await {
+            Ok(Ok(recovered)) => recovered.unwrap_or(Ok(())),
+            Ok(Err(error)) => Err(crate::Error::Internal(error.into())),
+            // Should it fail yet, it is tried again like any other.
+            Err(_) => Ok(()),
+        }
     }
 
     async fn live(&self) {

@@ -109,6 +109,28 @@ async fn a_dead_nodes_deliveries_are_made_by_another_and_those_it_had_settled_ar
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_begins_though_the_recovery_of_another_takes_long() {
+    let room = Room::<Postgres>::new().await;
+    let acme = room.organization("acme").await;
+    room.endpoint(&acme).await;
+    let dead = Neighbour::of(&room).await;
+    dead.send(&room, &acme, None).await.unwrap();
+    drop(dead);
+    // Nobody else is there to recover it.
+    room.storage.platform.close().await.unwrap();
+    let admin = admin(&room).await;
+    admin.batch_execute("update nodes set lease_until = '-infinity' where node = 2").await.unwrap();
+    let mut locking = connect(&room.harness.database.admin_url()).await;
+    let locked = locking.transaction().await.unwrap();
+    locked.batch_execute("lock table attempts in access exclusive mode").await.unwrap();
+
+    let other = tokio::time::timeout(Duration::from_secs(20), Neighbour::of(&room)).await.expect("it begins");
+    assert_eq!(count(&admin, "select count(*) from nodes where node = 2 and state = 'dead'").await, 1);
+    locked.rollback().await.unwrap();
+    until(async || other.waiting(&room).await.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_thought_dead_goes_on_as_another_and_forgets_what_it_held() {
     let room = Room::<Postgres>::new().await;
     let acme = room.organization("acme").await;
