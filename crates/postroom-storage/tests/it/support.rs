@@ -69,6 +69,7 @@ impl Harness for Sqlite {
     }
 
     async fn open(&self, opening: Opening) -> Storage {
+        is_given_up(self.path()).await;
         let storage = sqlite::open(self.options(opening)).unwrap();
         awake(&storage).await;
         storage
@@ -408,6 +409,25 @@ impl<H: Harness> Room<H> {
                 all.extend(self.storage.worker.pending_due(endpoint, far, 1000, usize::MAX).await.unwrap());
             }
         }
+    }
+}
+
+/// Waits until whoever was killed or closed has let go of a directory: what writes and reads for him in this process has yet
+/// to notice, and would have ended with a process of his own.
+pub async fn is_given_up(dir: &Path) {
+    let Ok(lock) = std::fs::File::open(dir.join("postroom.lock")) else { return };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lock.try_lock().is_err() {
+        assert!(Instant::now() < deadline, "{} is not given up", dir.display());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The same, and for those in it.
+pub async fn are_given_up(dir: &Path) {
+    is_given_up(dir).await;
+    for tenant in std::fs::read_dir(dir.join("tenants")).into_iter().flatten() {
+        is_given_up(&tenant.unwrap().path()).await;
     }
 }
 

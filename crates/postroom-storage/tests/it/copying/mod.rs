@@ -5,9 +5,7 @@ pub mod moving;
 mod refusals;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::Poll;
@@ -20,7 +18,7 @@ use postroom_storage::copy::{self, Doing, Error, Installation, Logins, Mode, PAT
 use postroom_testkit::postgres::connect;
 
 use self::life::{Life, all_of_it};
-use crate::support::{Hands, Harness, Lanes, Postgres, Room, Sqlite, opening, until};
+use crate::support::{Hands, Harness, Lanes, Postgres, Room, Sqlite, are_given_up, opening};
 
 /// A harness whose database can be one side of a copy.
 pub trait Side: Harness {
@@ -103,21 +101,11 @@ async fn copied_until(
     if ended.is_none() {
         for place in [from, to] {
             if let Place::Embedded(dir) = place {
-                is_given_up(dir).await;
+                are_given_up(dir).await;
             }
         }
     }
     ended
-}
-
-/// Waits until whoever was killed has let go of a directory and of those in it: what writes and reads for him in this
-/// process has yet to notice, and would have ended with a process of his own.
-async fn is_given_up(dir: &Path) {
-    let tenants = std::fs::read_dir(dir.join("tenants")).into_iter().flatten().map(|entry| entry.unwrap().path());
-    for dir in [dir.to_owned()].into_iter().chain(tenants) {
-        let Ok(lock) = File::open(dir.join("postroom.lock")) else { continue };
-        until(async || lock.try_lock().is_ok()).await;
-    }
 }
 
 /// Copies as soon as nobody is thought to be at the source any more.

@@ -13,8 +13,10 @@ use postroom_storage::platform::Isolation;
 use postroom_storage::worker::Transition;
 
 use super::life::{Life, all_of_it, tenant};
-use super::{Side, copied, copied_until, is_given_up, open};
-use crate::support::{Hands, Harness as _, Lanes, Postgres, Room, Sqlite, awake, opening, page, settlement};
+use super::{Side, copied, copied_until, open};
+use crate::support::{
+    Hands, Harness as _, Lanes, Postgres, Room, Sqlite, are_given_up, awake, opening, page, settlement,
+};
 
 pub async fn moved(
     place: &impl Side,
@@ -44,7 +46,7 @@ async fn killed_at(
     });
     assert!(moving.await.is_err_and(|ended| ended.is_panic()), "it was killed");
     if let Some(dir) = embedded {
-        is_given_up(&dir).await;
+        are_given_up(&dir).await;
     }
 }
 
