@@ -25,6 +25,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use parking_lot::{Mutex, RwLock};
 use postroom_domain::{Clock, OrganizationId};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,8 @@ struct Cells {
     openings: Semaphore,
     /// Slugs of which a cell is being made in this process.
     making: Mutex<std::collections::HashSet<String>>,
+    /// Where an engine is at home, whoever asked for it first: it was opened for others, too.
+    home: Handle,
     stop: CancellationToken,
 }
 
@@ -97,6 +100,7 @@ pub(crate) fn open(settings: Settings) -> Storage {
         leaving: tokio::sync::Mutex::default(),
         openings: Semaphore::new(AT_ONCE),
         making: Mutex::default(),
+        home: Handle::current(),
         stop: CancellationToken::new(),
     });
     follow::start(&cells);

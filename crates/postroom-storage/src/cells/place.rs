@@ -218,8 +218,8 @@ impl Place {
         let (done, moved) = watch::channel(());
         *state = State::Moving(moved.clone());
         drop(state);
-        let (place, cells) = (self.clone(), cells.clone());
-        tokio::spawn(async move {
+        let (place, cells, home) = (self.clone(), cells.clone(), cells.home.clone());
+        home.spawn(async move {
             place.clone().open(cells.clone()).await;
             drop(done);
             place.announce(&cells).await;

@@ -130,6 +130,22 @@ async fn a_closed_database_that_cannot_be_opened_is_named_and_nobody_else_waits(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_outlives_the_threads_of_whoever_asked_for_it_first() {
+    let room = Arc::new(Dedicated::new().await);
+    let asking = room.clone();
+    let asked = move || {
+        let elsewhere = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        elsewhere.block_on(async {
+            let acme = asking.organization("acme").await;
+            asking.send(&acme, "a").await;
+            acme
+        })
+    };
+    let acme = tokio::task::spawn_blocking(asked).await.unwrap();
+    room.send(&acme, "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_work_in_one_database_and_nothing_of_it_is_elsewhere() {
     let room = Dedicated::new().await;
     let (other, _lanes) = neighbour(&room).await;
