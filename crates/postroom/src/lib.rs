@@ -18,6 +18,7 @@ pub mod process;
 pub mod run;
 mod samples;
 pub mod telemetry;
+mod threads;
 
 pub use cli::main;
 pub use run::run;

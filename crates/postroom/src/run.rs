@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::fetcher::Fetcher;
 use crate::mail::Mailer;
+use crate::threads::{Callers, Threads};
 use crate::{database, keys, process, telemetry};
 
 /// How long a stop may take in all.
@@ -39,6 +40,8 @@ pub struct Server {
     /// Not there in a process without the API's role.
     mailer: Option<Mailer>,
     app: App,
+    callers: Callers,
+    /// In the pool for callers.
     listener: TcpListener,
 }
 
@@ -84,6 +87,8 @@ impl Server {
         if let Some(warning) = &keys.warning {
             tracing::warn!("{warning}");
         }
+        let callers = Callers::start(Threads::of(config.roles))?;
+        let listener = callers.bring(listener)?;
         let clock = process::clock();
         let lanes = config.roles.worker.then(|| Lanes::new(LaneLimits::default()));
         let handoff = lanes.clone().map(|lanes| -> Arc<dyn Handoff> { lanes });
@@ -125,18 +130,19 @@ impl Server {
             stop,
             version: env!("CARGO_PKG_VERSION"),
         };
-        Ok(Self { storage, clock, lanes, delivery, mailer, app, listener })
+        Ok(Self { storage, clock, lanes, delivery, mailer, app, callers, listener })
     }
 
     /// Serves until `stop`, then lets what is under way end.
     pub async fn serve(self, stop: CancellationToken) {
         let limits = ServerLimits { drain: DRAIN, ..ServerLimits::default() };
         let tasks = self.app.tasks.clone();
-        let web = async {
-            postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone()).await;
+        let serving = postroom_web::serve(self.listener, postroom_web::router(self.app), limits, stop.clone());
+        let web = self.callers.run(async move {
+            serving.await;
             tasks.close();
             tasks.wait().await;
-        };
+        });
         let worker = self.storage.worker.clone();
         let upkeep = upkeep(self.lanes.is_some().then(|| self.storage.clone()), self.clock.clone(), stop.clone());
         let delivery = async {

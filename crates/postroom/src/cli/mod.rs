@@ -150,7 +150,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => return server_runtime()?.block_on(crate::demo::run(args)),
-        Command::Serve(args) => return server_runtime()?.block_on(serve::serve(args)),
+        Command::Serve(args) => return serve::serve(args),
         Command::Migrate(args) => client_runtime()?.block_on(migrate::migrate(args)),
         Command::Copy(args) => return server_runtime()?.block_on(copy::copy(args)),
         Command::Tenants(command) => return server_runtime()?.block_on(tenants::tenants(command)),
@@ -187,7 +187,7 @@ fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Everything that serves uses every core.
+/// What has to do with all of an installation, or plays several parts at once, uses every core.
 fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     crate::process::set_limits();
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)

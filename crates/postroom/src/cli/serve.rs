@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::output::{self, FAINT, GOOD, STRONG, styled};
 use crate::config::{Config, Database, Flags, Loaded};
 use crate::run::{Server, local_url};
+use crate::threads::Threads;
 use crate::{logging, process, telemetry};
 
 /// How to serve.
@@ -30,7 +31,8 @@ pub struct ServeArgs {
 ///
 /// # Errors
 /// When the settings are wrong or the server cannot start.
-pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+pub fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    process::set_limits();
     logging::start(false);
     telemetry::install();
     let loaded = Loaded::read(&args.flags);
@@ -38,6 +40,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let config = loaded.config?;
+    Threads::of(config.roles).rest()?.block_on(until_stopped(config))
+}
+
+async fn until_stopped(config: Config) -> anyhow::Result<ExitCode> {
     let listener = bind(&config).await?;
     let url = local_url(&listener)?;
     let stop = CancellationToken::new();
