@@ -13,8 +13,9 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 
+use super::convert::get;
 use super::door::Login;
 use super::footprint::Footprint;
 use super::open::OpenError;
@@ -320,6 +321,12 @@ impl Transaction {
     /// The one row of a statement, or [`Error::NotFound`].
     pub(super) async fn expect(&self, kind: &'static str, sql: &str, values: &[Bound<'_>]) -> Result<Row> {
         self.query_one(sql, values).await?.ok_or(Error::NotFound { kind })
+    }
+
+    /// The first value of a statement that always has one row.
+    pub(super) async fn value<T: FromSqlOwned>(&self, sql: &str, values: &[Bound<'_>]) -> Result<T> {
+        let row = self.query_one(sql, values).await?;
+        get(&row.ok_or_else(|| Error::Internal("a statement that always has a row found none".into()))?, 0)
     }
 
     /// How many rows a statement changed.

@@ -198,7 +198,7 @@ impl Upkeep {
     /// One step of the walk over the guard's table; says where it is then.
     async fn guards(&self, transaction: &Transaction, now: Timestamp) -> Result<Guards> {
         let oldest = EventId::floor(now - self.dedupe_window.min(self.retention)).to_bytes();
-        let pages: i64 = get(&transaction.expect("a size", GUARD_PAGES, &[]).await?, 0)?;
+        let pages: i64 = transaction.value(GUARD_PAGES, &[]).await?;
         let Guards { mut next, mut left } = *self.guards.lock();
         if next >= pages {
             next = 0;
@@ -285,8 +285,7 @@ async fn drop_day(transaction: Transaction, day: &Day) -> Result<Found> {
 /// A transaction of upkeep, or nothing when another process is at it.
 async fn alone(platform: &Pool) -> Result<Option<Transaction>> {
     let transaction = platform.begin_unscoped().await?.patient(PATIENCE);
-    let row = transaction.expect("a lock", ALONE, &[]).await?;
-    if get(&row, 0)? {
+    if transaction.value(ALONE, &[]).await? {
         return Ok(Some(transaction));
     }
     transaction.rollback().await?;
@@ -294,5 +293,5 @@ async fn alone(platform: &Pool) -> Result<Option<Transaction>> {
 }
 
 async fn is(transaction: &Transaction, sql: &str, day: &Day) -> Result<bool> {
-    get(&transaction.expect("a day", sql, bind![day.floor, day.end]).await?, 0)
+    transaction.value(sql, bind![day.floor, day.end]).await
 }

@@ -1,8 +1,9 @@
 //! The mailer: takes what storage has queued, hands it over, and tries again until its link has ended.
 //!
 //! A mail and the token in it are written in one transaction, so neither is there without the other, and no request waits
-//! for a mail server. What the server refuses for good is given up at once. Every process with the API's role takes mails; each is taken by one, for 60 seconds. One that was
-//! handed over just before a crash is sent again, with the same `Message-ID`.
+//! for a mail server. What the server refuses for good is given up at once. Every process with the API's role takes mails;
+//! each is taken by one, for 60 seconds. One that was handed over just before a crash is sent again, with the same
+//! `Message-ID`.
 
 mod render;
 mod send;
