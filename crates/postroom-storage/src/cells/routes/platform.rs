@@ -1,6 +1,7 @@
 //! Organizations are the shared database's; figures and upkeep are everybody's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tracing::{debug, warn};
 
 use crate::api::{Idempotency, IdempotencyClaim, Page, PageRequest, StoredAnswer};
 use crate::audit::{AuditEntry, AuditFilter, ChainReport, Refusal, Refused};
-use crate::cells::Router;
 use crate::cells::place::{Place, Standing};
+use crate::cells::{AT_ONCE, Router};
 use crate::platform::{
     Gauge, Isolation, NewOrganization, NewTenant, Organization, OrganizationChange, OutgoingMail, SuperAdminLink,
     SuperAdminView, Tenant,
@@ -22,7 +23,7 @@ use crate::{Platform, Result, Scope, SuperAdmin};
 
 /// How long a figure waits for one cell.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many cells are asked for figures at the same time: one that is slow does not hold up the others.
+/// How many open cells are asked at the same time.
 const ASKED: usize = 16;
 
 /// How cells stand, as figures name it.
@@ -91,21 +92,23 @@ impl Platform for Router {
 
     async fn audit_verify(&self, by: SuperAdmin, organization: Option<OrganizationId>) -> Result<Vec<ChainReport>> {
         let mut reports = self.shared.platform.audit_verify(by.clone(), organization).await?;
-        for place in self.cells.map().all().filter(|place| place.row().initialize) {
-            if organization.is_some_and(|only| only != place.organization) {
-                continue;
-            }
+        let (map, by) = (self.cells.map(), &by);
+        let is_asked = |id| organization.is_none_or(|only| only == id);
+        let places = map.all().filter(|place| place.row().initialize && is_asked(place.organization));
+        // More would wait for their turn to be opened, and could not be told from those that do not open.
+        let checked = ask(places, AT_ONCE, |place| async move {
             let checked = async { place.enter(&self.cells).await?.platform.audit_verify(by.clone(), None).await };
             match checked.await {
-                Ok(cell) => reports.extend(cell.into_iter().map(|report| ChainReport { dedicated: true, ..report })),
+                Ok(cell) => cell.into_iter().map(|report| ChainReport { dedicated: true, ..report }).collect(),
                 // The others are looked at all the same.
                 Err(error) => {
                     let id = place.organization;
                     warn!(organization.id = %id, error = %error.chain(), "the audit log in the database of {id} cannot be checked");
-                    reports.push(ChainReport::unread(id));
+                    vec![ChainReport::unread(id)]
                 }
             }
-        }
+        });
+        reports.extend(checked.await.into_iter().flatten());
         Ok(reports)
     }
 
@@ -166,11 +169,8 @@ impl Platform for Router {
         }
         // A figure that was shown once stays until it is set again.
         let mut standing = BTreeMap::from(STATES.map(|state| (state, 0_u32)));
-        let asked = iter(map.all().cloned()).map(async |place| (figures(&place).await, place));
-        let mut found: Vec<_> = asked.buffer_unordered(ASKED).collect().await;
-        // As if they had been asked one after the other.
-        found.sort_unstable_by_key(|(_, place)| place.cell);
-        for ((now, gauges), place) in found {
+        let found = ask(map.all(), ASKED, |place| async move { figures(&place).await }).await;
+        for ((now, gauges), place) in found.into_iter().zip(map.all()) {
             sums.add(gauges);
             *standing.entry(now).or_default() += 1;
             let is_unavailable = now == UNAVAILABLE;
@@ -188,19 +188,18 @@ impl Platform for Router {
     }
 
     async fn upkeep(&self, now: Timestamp) -> Result<bool> {
-        let mut more = self.shared.platform.upkeep(now).await?;
-        for place in self.cells.map().all() {
-            let Some(open) = place.opened() else { continue };
-            self.cells.count(place, &open).await;
-            match open.platform.upkeep(now).await {
-                Ok(has_more) => more |= has_more,
-                Err(error) => {
-                    let organization = place.organization;
-                    warn!(organization.id = %organization, error = %error.chain(), "what is old could not be deleted from the database of {organization}; it is tried again");
-                }
-            }
-        }
-        Ok(more)
+        let more = self.shared.platform.upkeep(now).await?;
+        let map = self.cells.map();
+        let more_of_cells = ask(map.all(), ASKED, |place| async move {
+            let Some(open) = place.opened() else { return false };
+            self.cells.count(&place, &open).await;
+            open.platform.upkeep(now).await.unwrap_or_else(|error| {
+                let organization = place.organization;
+                warn!(organization.id = %organization, error = %error.chain(), "what is old could not be deleted from the database of {organization}; it is tried again");
+                false
+            })
+        });
+        Ok(more_of_cells.await.contains(&true) | more)
     }
 
     async fn close(&self) -> Result<()> {
@@ -236,6 +235,20 @@ impl Router {
         }
         Ok(organization)
     }
+}
+
+/// Asks cells, so many at the same time: one that is slow does not hold up the others. The answers are in their order, as
+/// if they had been asked one after the other.
+async fn ask<'a, T, F: Future<Output = T>>(
+    places: impl Iterator<Item = &'a Arc<Place>>,
+    at_once: usize,
+    asked: impl Fn(Arc<Place>) -> F,
+) -> Vec<T> {
+    let asked: Vec<_> = places.cloned().map(asked).enumerate().collect();
+    let asked = iter(asked).map(async |(at, asked)| (at, asked.await));
+    let mut answers: Vec<_> = asked.buffer_unordered(at_once).collect().await;
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// How one cell stands, and its figures.

@@ -51,6 +51,13 @@ async fn neighbour(room: &Dedicated) -> (Storage, Arc<Lanes>) {
     (storage, lanes)
 }
 
+/// What goes over all databases.
+#[derive(Clone, Copy)]
+enum Walk {
+    Upkeep,
+    Audit,
+}
+
 async fn send(storage: &Storage, tenant: &Tenant) -> Result<EventId, Error> {
     let event = new_event(tenant, "a", None, Hands::new().now());
     storage.receiver.event_record(event).await.map(|recorded| recorded.id)
@@ -108,6 +115,40 @@ async fn databases_that_say_nothing_hold_up_figures_and_lists_once_and_not_one_a
         client.batch_execute("rollback").await.unwrap();
     }
     room.until(async || standing(&room.storage, "open").await > 5.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upkeep_and_the_check_of_audit_logs_do_not_wait_for_one_database_before_they_go_on_with_the_next() {
+    let room = Dedicated::new().await;
+    for slug in ["one", "two", "three"] {
+        room.endpoint(&room.organization(slug).await).await;
+    }
+    let (databases, admin) = (databases(&room).await, admin(&room).await);
+    let now = room.now();
+    for (table, what) in [("rejections", Walk::Upkeep), ("audit_logs", Walk::Audit)] {
+        let mut locked = Vec::new();
+        for database in &databases[..2] {
+            let client = inside(&room, database).await;
+            client.batch_execute(&format!("begin; lock table {table}")).await.unwrap();
+            locked.push(client);
+        }
+        let platform = room.storage.platform.clone();
+        let walk = tokio::spawn(async move {
+            match what {
+                Walk::Upkeep => platform.upkeep(now).await.map(|_| 0),
+                Walk::Audit => {
+                    let reports = platform.audit_verify(SuperAdmin::by_operator(), None).await?;
+                    Ok(reports.iter().filter(|report| report.dedicated && report.broken.is_none()).count())
+                }
+            }
+        });
+        let waiting = "select count(distinct database) from pg_locks join pg_database on pg_database.oid = database \
+             where not granted and datname = any ($1)";
+        room.until(async || admin.query_one(waiting, &[&databases]).await.unwrap().get::<_, i64>(0) == 2).await;
+        drop(locked);
+        let whole = walk.await.unwrap().unwrap();
+        assert_eq!(whole, if matches!(what, Walk::Audit) { 3 } else { 0 });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
