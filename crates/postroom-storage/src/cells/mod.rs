@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::leaving::Calls;
+use self::leaving::{Calls, Held};
 use self::map::Map;
 use self::place::{Open, Place};
 use self::registry::{Registry, Tenants};
@@ -72,6 +72,7 @@ struct Cells {
     refreshing: tokio::sync::Mutex<()>,
     calls: Mutex<Calls>,
     leaving: tokio::sync::Mutex<()>,
+    held: Mutex<Held>,
     openings: Semaphore,
     /// Slugs of which a cell is being made in this process.
     making: Mutex<std::collections::HashSet<String>>,
@@ -98,6 +99,7 @@ pub(crate) fn open(settings: Settings) -> Storage {
         refreshing: tokio::sync::Mutex::default(),
         calls: Mutex::default(),
         leaving: tokio::sync::Mutex::default(),
+        held: Mutex::default(),
         openings: Semaphore::new(AT_ONCE),
         making: Mutex::default(),
         home: Handle::current(),

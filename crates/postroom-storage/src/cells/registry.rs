@@ -65,9 +65,9 @@ pub(crate) trait Registry: Send + Sync {
     async fn cell_sleep(&self, cell: u32, wakes: i64, now: Timestamp) -> Result<()>;
 
     /// This process works on nothing of an organization any more that is in its shared database, as it does not on what is
-    /// in one of its own: whoever moves it hears of that. Until then it is asked again.
-    async fn let_go(&self, _moving: &Moving) -> Result<()> {
-        Ok(())
+    /// in one of its own: whoever moves it hears of that. Until then, which is false, it is asked again.
+    async fn let_go(&self, _moving: &Moving) -> Result<bool> {
+        Ok(true)
     }
 
     /// Keeps how many events an organization had accepted this month where it can be shown while its cell sleeps.

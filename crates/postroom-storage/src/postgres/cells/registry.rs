@@ -165,14 +165,15 @@ impl Registry for Postgres {
         self.put_to_sleep(cell, now).await
     }
 
-    async fn let_go(&self, moving: &Moving) -> Result<()> {
+    async fn let_go(&self, moving: &Moving) -> Result<bool> {
         // A command is no node: the fence alone holds it.
-        let Some(me) = self.0.node.identity() else { return Ok(()) };
-        if self.0.lanes.is_without(moving.org).await? {
+        let Some(me) = self.0.node.identity() else { return Ok(true) };
+        let is_without = self.0.lanes.is_without(moving.org).await?;
+        if is_without {
             let worker = self.0.pools.worker.connection().await?;
             worker.execute(LET_GO, bind![moving.org, moving.id, me.node]).await?;
         }
-        Ok(())
+        Ok(is_without)
     }
 
     async fn usage_put(&self, org: i64, events: u64, now: Timestamp) -> Result<()> {

@@ -233,3 +233,19 @@ fn servers_that_are_stopped_or_killed_do_not_hold_a_move_up_for_ever_and_lose_no
         arrived.insert(scene.receivers[0].next_within(LONG).header("webhook-id").to_owned());
     }
 }
+
+#[test]
+fn a_server_that_holds_an_organization_up_says_so_once_and_the_others_say_nothing() {
+    let place = Arc::new(Place::new(Engine::Postgres));
+    let servers: Vec<Server> = (0..2).map(|_| Server::at(&place, &[])).collect();
+    let receiver = Receiver::answering_after(&[200], Duration::from_secs(8));
+    let acme = servers[0].tenant("Acme", Some(&receiver.url()));
+    assert_eq!(acme.post("/v1/events", &json!({ "type": "order.paid", "data": {} })).0, 202);
+    receiver.next();
+    let moves = moving(&place, "acme", "dedicated").output().unwrap();
+    assert!(moves.status.success(), "{}", stderr(&moves));
+    let log = std::fs::read_to_string(place.log()).unwrap();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("waits for this process")).collect();
+    assert!(said.len() == 1 && said[0].contains("the move of organization org_"), "{said:#?}");
+    assert!(said[0].contains("WARN"), "{said:#?}");
+}
