@@ -58,6 +58,7 @@ impl Room {
         environment.push(("POSTROOM_ENCRYPTION_KEYS", planted.add("the encryption keys", keys)));
         if matches!(engine, Engine::Postgres) {
             environment.push(("POSTROOM_DATABASE_URL", with_password(&place, &mut planted)));
+            environment.push(("POSTROOM_MIGRATE_DATABASE_URL", place.database().owner_url()));
         }
         let given: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let server = Server::at(&place, &given);
@@ -99,10 +100,11 @@ fn with_password(place: &Place, planted: &mut Planted) -> String {
     }
 }
 
-/// Sources, endpoints, organizations and keys, with secrets that are set, changed, rotated, shown and refused.
-fn configure(room: &mut Room, receiver: &Receiver) -> String {
+/// Sources, endpoints, organizations and keys, with secrets that are set, changed, rotated, shown and refused. Returns a
+/// key, and the id of a source.
+fn configure(room: &mut Room, receiver: &Receiver, isolation: &str) -> (String, String) {
     let mandrill = room.planted.own("mandrill secret");
-    let tenant = json!({"name": "Acme", "plan": "premium", "target_url": receiver.url()});
+    let tenant = json!({"name": "Acme", "plan": "premium", "target_url": receiver.url(), "isolation": isolation});
     let made = room.call("POST", "/v1/tenants", ADMIN_TOKEN, &tenant);
     let key = room.planted.add("an API key", Room::text(&made, "/api_key/secret"));
     let endpoint = format!("/v1/endpoints/{}", Room::text(&made, "/endpoint/id"));
@@ -113,7 +115,8 @@ fn configure(room: &mut Room, receiver: &Receiver) -> String {
     room.call("POST", "/v1/organizations", ADMIN_TOKEN, &other);
 
     let source = json!({"provider": "telegram", "secret": room.planted.own("source secret")});
-    let source = format!("/v1/sources/{}", Room::text(&room.call("POST", "/v1/sources", &key, &source), "/id"));
+    let id = Room::text(&room.call("POST", "/v1/sources", &key, &source), "/id");
+    let source = format!("/v1/sources/{id}");
     let changed = json!({"secret": room.planted.own("changed source secret")});
     room.call("PATCH", &source, &key, &changed);
     let rotated = json!({"secret": room.planted.own("rotated source secret"), "grace_seconds": 60});
@@ -128,7 +131,7 @@ fn configure(room: &mut Room, receiver: &Receiver) -> String {
     room.call("GET", &format!("{endpoint}/secret"), &key, &Value::Null);
     let new = room.call("POST", "/v1/api-keys", &key, &json!({"name": "another", "scopes": ["read"]}));
     room.planted.add("another API key", Room::text(&new, "/secret"));
-    key
+    (key, id)
 }
 
 /// What is refused: secrets in the wrong place, wrong ones, and what is no request at all.
@@ -167,10 +170,10 @@ fn sign_in(room: &mut Room, key: &str) {
     room.call("POST", "/v1/users", key, &json!({"email": "ada@example.com", "role": "admin"}));
 }
 
-fn nothing_is_said(engine: Engine) {
+fn nothing_is_said(engine: Engine, isolation: &str) {
     let receiver = Receiver::answering(&[500, 200]);
     let mut room = Room::start(engine);
-    let key = configure(&mut room, &receiver);
+    let (key, source) = configure(&mut room, &receiver, isolation);
     be_refused(&mut room, &key);
     sign_in(&mut room, &key);
     let payload = room.planted.own("payload");
@@ -196,14 +199,27 @@ fn nothing_is_said(engine: Engine) {
     let log = std::fs::read_to_string(room.server.place.log()).unwrap();
     assert!(log.contains("\"level\":\"DEBUG\""), "it is at its loudest");
     room.planted.is_not_in("the log", &log);
+    let audited = room.server.place.audit_log();
+    assert!(audited.contains(source.split_once('_').unwrap().1), "it is in the audit log: {audited}");
+    room.planted.is_not_in("the audit log", &audited);
 }
 
 #[test]
 fn no_planted_secret_is_said_at_the_loudest_on_the_embedded_engine() {
-    nothing_is_said(Engine::Embedded);
+    nothing_is_said(Engine::Embedded, "shared");
+}
+
+#[test]
+fn no_planted_secret_is_said_in_a_database_of_its_own_at_the_loudest_on_the_embedded_engine() {
+    nothing_is_said(Engine::Embedded, "dedicated");
 }
 
 #[test]
 fn no_planted_secret_is_said_at_the_loudest_on_postgres() {
-    nothing_is_said(Engine::Postgres);
+    nothing_is_said(Engine::Postgres, "shared");
+}
+
+#[test]
+fn no_planted_secret_is_said_in_a_database_of_its_own_at_the_loudest_on_postgres() {
+    nothing_is_said(Engine::Postgres, "dedicated");
 }
