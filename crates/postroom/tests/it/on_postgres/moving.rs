@@ -238,7 +238,7 @@ fn servers_that_are_stopped_or_killed_do_not_hold_a_move_up_for_ever_and_lose_no
 fn a_server_that_holds_an_organization_up_says_so_once_and_the_others_say_nothing() {
     let place = Arc::new(Place::new(Engine::Postgres));
     let servers: Vec<Server> = (0..2).map(|_| Server::at(&place, &[])).collect();
-    let receiver = Receiver::answering_after(&[200], Duration::from_secs(8));
+    let receiver = Receiver::answering_after(&[200], Duration::from_secs(14));
     let acme = servers[0].tenant("Acme", Some(&receiver.url()));
     assert_eq!(acme.post("/v1/events", &json!({ "type": "order.paid", "data": {} })).0, 202);
     receiver.next();
