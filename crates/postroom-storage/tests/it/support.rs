@@ -416,6 +416,7 @@ impl<H: Harness> Room<H> {
 /// to notice, and would have ended with a process of his own.
 pub async fn is_given_up(dir: &Path) {
     let Ok(lock) = std::fs::File::open(dir.join("postroom.lock")) else { return };
+    // Not `until`: where a storage is opened, its closure could not go from thread to thread.
     let deadline = Instant::now() + Duration::from_secs(30);
     while lock.try_lock().is_err() {
         assert!(Instant::now() < deadline, "{} is not given up", dir.display());
